@@ -1,0 +1,1 @@
+//! A whole real cluster in network namespaces of one machine.

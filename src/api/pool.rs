@@ -1,0 +1,143 @@
+//! `L2AddressPool`: the administrator's range of public addresses.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A range of public addresses on one L2 segment, and who may use it.
+///
+/// Cluster-scoped and the administrator's. The controller keeps one MetalLB
+/// IPAddressPool for it.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "l2lb.io",
+    version = "v1alpha1",
+    kind = "L2AddressPool",
+    plural = "l2addresspools",
+    shortname = "l2pool",
+    category = "l2lb",
+    status = "L2AddressPoolStatus",
+    derive = "PartialEq",
+    printcolumn(name = "Addresses", type_ = "string", json_path = ".spec.addresses"),
+    printcolumn(name = "Capacity", type_ = "integer", json_path = ".status.capacity.ipv4"),
+    printcolumn(name = "Free", type_ = "integer", json_path = ".status.free.ipv4"),
+    printcolumn(name = "Free6", type_ = "integer", json_path = ".status.free.ipv6", priority = 1),
+    printcolumn(name = "LBs", type_ = "integer", json_path = ".status.loadBalancers"),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].status"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.size() <= 58").message("the name of an L2AddressPool is at most 58 characters long: MetalLB's pool is named l2lb-NAME and must fit a label value"),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct L2AddressPoolSpec {
+    /// Addresses of the pool: CIDRs (`203.0.113.0/28`), ranges
+    /// (`203.0.113.10-203.0.113.40`) or single addresses. Both families may be
+    /// listed, one in each entry.
+    #[schemars(length(min = 1, max = 256), inner(length(min = 2, max = 90)))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    #[x_kube(
+        validation = Rule::new("self.all(a, isCIDR(a) || isIP(a) || (a.split('-').size() == 2 && a.split('-').all(p, isIP(p.trim()))))").message("each of addresses is a CIDR (203.0.113.0/28), a range (203.0.113.10-203.0.113.40) or a single address"),
+        validation = Rule::new("self.all(a, !isCIDR(a) || cidr(a) == cidr(a).masked())").message("a CIDR in addresses has bits set behind its prefix: write the network itself, as in 203.0.113.0/28, or a range"),
+        validation = Rule::new("self.all(a, a.split('-').size() != 2 || !a.split('-').all(p, isIP(p.trim())) || ip(a.split('-')[0].trim()).family() == ip(a.split('-')[1].trim()).family())").message("both ends of a range in addresses are of one family"),
+    )]
+    pub addresses: Vec<String>,
+
+    /// Addresses inside the pool that are never given out: gateways, other
+    /// hosts. Same forms as in `addresses`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 2, max = 90)))]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    #[x_kube(
+        validation = Rule::new("self.all(a, isCIDR(a) || isIP(a) || (a.split('-').size() == 2 && a.split('-').all(p, isIP(p.trim()))))").message("each of excludedAddresses is a CIDR, a range or a single address"),
+    )]
+    pub excluded_addresses: Vec<String>,
+
+    /// Leave out IPv4 addresses that end in .0 or .255, which some old
+    /// equipment drops, as MetalLB's field of the same name does.
+    #[serde(default, rename = "avoidBuggyIPs")]
+    pub avoid_buggy_ips: bool,
+
+    /// Nodes that are attached to this segment. Absent: every node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_selector: Option<LabelSelector>,
+
+    /// Network interfaces that announce the addresses. Absent: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 15)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub interfaces: Vec<String>,
+
+    /// Namespaces whose L2LoadBalancers may use the pool. Absent: every namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace_selector: Option<LabelSelector>,
+
+    /// `loadBalancerClass` of the Services of load balancers that name none,
+    /// for a MetalLB that runs with `--lb-class`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 253))]
+    pub load_balancer_class: String,
+
+    /// What cordoning a node means: `Handover` moves its addresses to standbys
+    /// before the node goes; `Ignore` leaves them, for those who cordon nodes
+    /// without rebooting them.
+    #[serde(default)]
+    pub on_cordon: OnCordon,
+
+    /// Domains below which tenants may ask for names in `spec.dns`. Absent: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub dns_domains: Vec<String>,
+}
+
+/// What cordoning a node means for the addresses that it announces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnCordon {
+    /// Hand the addresses over to standbys, and back afterwards.
+    #[default]
+    Handover,
+    /// Leave them where they are.
+    Ignore,
+}
+
+/// A number of addresses of each family; saturates at the largest signed
+/// 64-bit number, as a /64 alone has more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FamilyCount {
+    /// IPv4 addresses.
+    #[serde(default)]
+    pub ipv4: i64,
+    /// IPv6 addresses.
+    #[serde(default)]
+    pub ipv6: i64,
+}
+
+/// What the controller reports of a pool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct L2AddressPoolStatus {
+    /// Addresses that the pool can give out in all.
+    #[serde(default)]
+    pub capacity: FamilyCount,
+    /// Addresses that Services hold.
+    #[serde(default)]
+    pub allocated: FamilyCount,
+    /// Addresses that can still be given out.
+    #[serde(default)]
+    pub free: FamilyCount,
+    /// L2LoadBalancers that name this pool.
+    #[serde(default)]
+    pub load_balancers: i64,
+    /// `Accepted` and `Configured`.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+}

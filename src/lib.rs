@@ -1,0 +1,13 @@
+//! Fans one LoadBalancer out over many nodes: MetalLB's L2 mode with one
+//! address and one Service for each balancer node.
+//!
+//! ```text
+//! watches -> World -> plan() -> Plan -> diff against the World -> writer
+//! ```
+
+pub mod address;
+pub mod api;
+pub mod metallb;
+pub mod plan;
+pub mod selector;
+pub mod world;

@@ -1,0 +1,60 @@
+//! The order in which MetalLB's speakers would announce an address.
+//!
+//! Highest preference first; among equals, and always before 0.16.2, the
+//! lowest `sha256(node + "#" + address)`. The address is the Service's first
+//! by text order, whatever its `ipFamilies` say.
+//! Source: MetalLB's `speaker/layer2_controller.go`.
+
+use std::net::IpAddr;
+
+use sha2::{Digest, Sha256};
+
+/// A node's place in the election for an address: lowest first.
+pub type Rank = [u8; 32];
+
+/// The address by which the election of a Service with these addresses is
+/// decided, as text. `None` when there is no address.
+pub fn deciding_address(addresses: &[IpAddr]) -> Option<String> {
+    addresses.iter().map(ToString::to_string).min()
+}
+
+/// A node's rank for an address as text.
+pub fn rank(node: &str, address: &str) -> Rank {
+    let mut hasher = Sha256::new();
+    hasher.update(node.as_bytes());
+    hasher.update(b"#");
+    hasher.update(address.as_bytes());
+    hasher.finalize().into()
+}
+
+/// The node that wins for an address among candidates of equal preference.
+pub fn winner<'a>(address: &str, nodes: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    nodes.into_iter().min_by_key(|node| rank(node, address))
+}
+
+/// The nodes in the order in which they would announce an address.
+pub fn order<'a>(address: &str, nodes: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut all: Vec<_> = nodes.into_iter().collect();
+    all.sort_by_cached_key(|node| rank(node, address));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The orders that were seen on real speakers for these addresses.
+    #[test]
+    fn agrees_with_real_speakers() {
+        let nodes = ["node-1", "node-2", "node-3"];
+        assert_eq!(order("192.0.2.100", nodes), ["node-1", "node-3", "node-2"]);
+        assert_eq!(order("192.0.2.101", nodes), ["node-2", "node-1", "node-3"]);
+        assert_eq!(order("192.0.2.102", nodes), ["node-3", "node-1", "node-2"]);
+    }
+
+    #[test]
+    fn the_first_address_is_by_text() {
+        let both = ["203.0.113.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        assert_eq!(deciding_address(&both).unwrap(), "2001:db8::1");
+    }
+}

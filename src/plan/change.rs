@@ -1,0 +1,136 @@
+//! What must be written to make the world what the plan says.
+
+use serde_json::Value;
+
+use crate::world::ObjectRef;
+
+/// The order of writing. Everything of one stage is written, in any order,
+/// before anything of the next: what MetalLB needs is there before the
+/// Services that need it, and goes after them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// Finalizers of pools.
+    Protect,
+    /// MetalLB's pools.
+    Pool,
+    /// MetalLB's advertisements.
+    Advertise,
+    /// Services, new and changed.
+    Serve,
+    /// Services that go.
+    Withdraw,
+    /// Advertisements that go.
+    Unadvertise,
+    /// MetalLB's pools that go.
+    Unpool,
+    /// Status of our own kinds.
+    Report,
+    /// Finalizers that are released.
+    Release,
+}
+
+/// What is done to an object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Server-side apply of an object that does not exist yet. If it does by
+    /// now, and is somebody else's, it must stay untouched.
+    Create(Value),
+    /// Server-side apply over our object. The body carries the resource
+    /// version that the plan was made for.
+    Apply(Value),
+    /// Server-side apply of the status subresource.
+    ApplyStatus(Value),
+    /// Deletion, if it is still the object that the plan knows.
+    Delete {
+        /// UID of that object.
+        uid: Option<String>,
+        /// Resource version of that object.
+        resource_version: Option<String>,
+    },
+}
+
+impl Action {
+    /// One word for logs and metrics.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::Create(_) => "create",
+            Self::Apply(_) => "apply",
+            Self::ApplyStatus(_) => "status",
+            Self::Delete { .. } => "delete",
+        }
+    }
+}
+
+/// Why something is written, for logs and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// It is wanted and does not exist.
+    New,
+    /// What is wanted has changed.
+    Spec,
+    /// Somebody else changed what is ours.
+    Drift,
+    /// The slot is pinned to another node.
+    Pin,
+    /// The slot has another home.
+    Home,
+    /// The slot's retirement was set or taken back.
+    Retirement,
+    /// It is wanted no more.
+    Unwanted,
+    /// The status has changed.
+    Status,
+    /// A finalizer.
+    Finalizer,
+}
+
+impl Cause {
+    /// One word for logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Spec => "spec",
+            Self::Drift => "drift",
+            Self::Pin => "pin",
+            Self::Home => "home",
+            Self::Retirement => "retirement",
+            Self::Unwanted => "unwanted",
+            Self::Status => "status",
+            Self::Finalizer => "finalizer",
+        }
+    }
+}
+
+/// One write.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// When it is written, relative to the others.
+    pub stage: Stage,
+    /// What it is done to.
+    pub object: ObjectRef,
+    /// What is done.
+    pub action: Action,
+    /// Why.
+    pub cause: Cause,
+    /// The L2AddressPool whose MetalLB objects it needs: when one of them
+    /// could not be written, this must not be either.
+    pub pool: Option<String>,
+    /// Digest of the wanted content, to tell whether a refused write is the
+    /// same again. Zero for deletions.
+    pub content: u64,
+}
+
+/// Something that a person should know, as a Kubernetes Event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedEvent {
+    /// What it is about: an L2LoadBalancer or an L2AddressPool.
+    pub object: ObjectRef,
+    /// UID of that object.
+    pub uid: Option<String>,
+    /// Warning rather than Normal.
+    pub warning: bool,
+    /// In CamelCase, from the documented list.
+    pub reason: &'static str,
+    /// A sentence.
+    pub note: String,
+}

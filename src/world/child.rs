@@ -1,0 +1,186 @@
+//! Services: the children, whose labels and annotations are the durable
+//! record of the allocation, and all others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Service;
+
+use super::{Key, ResourceVersion};
+use crate::api::names;
+
+/// A child Service: one slot of a load balancer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Child {
+    /// The Service.
+    pub key: Key,
+    /// Its slot number.
+    pub slot: u32,
+    /// Its home, as a label value.
+    pub home: String,
+    /// The node that it is pinned to, as a label value.
+    pub pin: String,
+    /// Name of its L2AddressPool.
+    pub pool: String,
+    /// Its set of candidate nodes.
+    pub candidates: String,
+    /// When it is deleted because its home left.
+    pub retire_at: Option<Timestamp>,
+    /// The addresses that it names, sorted.
+    pub addresses: Vec<IpAddr>,
+    /// The addresses that MetalLB gave it, sorted.
+    pub allocated: Vec<IpAddr>,
+    /// UID of the L2LoadBalancer that owns it; `None` after its owner was
+    /// deleted with `--cascade=orphan`.
+    pub owner: Option<String>,
+    /// It is being deleted.
+    pub terminating: bool,
+    /// The Service itself, without managed fields.
+    pub service: Service,
+}
+
+/// A Service that is not ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ForeignService {
+    /// The addresses that it has or claims: load balancer, external and
+    /// cluster addresses are all in use by it.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+/// What a Service is to us.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ServiceRecord {
+    /// A slot.
+    Child(Box<Child>),
+    /// Somebody else's.
+    Foreign(ForeignService),
+}
+
+impl ServiceRecord {
+    /// Reads a Service. It is a child when it carries our labels, has the
+    /// name of its slot and is not owned by something else.
+    pub fn read(service: Service) -> Self {
+        match read_child(&service) {
+            Some(mut child) => {
+                child.service = slim(service);
+                Self::Child(Box::new(child))
+            }
+            None => Self::Foreign(ForeignService { addresses: addresses_in_use(&service) }),
+        }
+    }
+}
+
+impl Child {
+    /// Every address that it names or has.
+    pub fn all_addresses(&self) -> BTreeSet<IpAddr> {
+        self.addresses.iter().chain(&self.allocated).copied().collect()
+    }
+
+    /// Its resource version.
+    pub fn resource_version(&self) -> ResourceVersion {
+        ResourceVersion::parse(self.service.metadata.resource_version.as_deref())
+    }
+}
+
+fn read_child(service: &Service) -> Option<Child> {
+    let meta = &service.metadata;
+    let labels = meta.labels.as_ref()?;
+    let label = |key: &str| labels.get(key).cloned();
+    if label(names::MANAGED_BY).as_deref() != Some(names::MANAGED_BY_VALUE) {
+        return None;
+    }
+    let load_balancer = label(names::LOAD_BALANCER)?;
+    let slot: u32 = label(names::SLOT)?.parse().ok()?;
+    let name = meta.name.clone()?;
+    if slot >= names::MAX_SLOTS || name != names::service_name(&load_balancer, slot) {
+        return None;
+    }
+    let controller =
+        meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+    if controller.is_some_and(|o| o.kind != "L2LoadBalancer" || o.name != load_balancer) {
+        return None;
+    }
+    let empty = BTreeMap::new();
+    let annotations = meta.annotations.as_ref().unwrap_or(&empty);
+    let named = annotations.get(names::METALLB_IPS).or_else(|| annotations.get(names::METALLB_OLD_IPS));
+    let mut addresses: Vec<IpAddr> = named
+        .into_iter()
+        .flat_map(|list| list.split(','))
+        .filter_map(|a| a.trim().parse().ok())
+        .collect();
+    addresses.sort_unstable();
+    let mut allocated: Vec<IpAddr> = ingress(service).collect();
+    allocated.sort_unstable();
+    Some(Child {
+        key: Key::new(meta.namespace.clone().unwrap_or_default(), name),
+        slot,
+        home: label(names::HOME).unwrap_or_default(),
+        pin: label(names::PIN).unwrap_or_default(),
+        pool: label(names::POOL).unwrap_or_default(),
+        candidates: label(names::CANDIDATES).unwrap_or_default(),
+        retire_at: annotations.get(names::RETIRE_AT).and_then(|t| t.parse().ok()),
+        addresses,
+        allocated,
+        owner: controller.map(|o| o.uid.clone()),
+        terminating: meta.deletion_timestamp.is_some(),
+        service: Service::default(),
+    })
+}
+
+/// Without what is never compared.
+fn slim(mut service: Service) -> Service {
+    service.metadata.managed_fields = None;
+    service.status = None;
+    service
+}
+
+fn ingress(service: &Service) -> impl Iterator<Item = IpAddr> + '_ {
+    service
+        .status
+        .iter()
+        .filter_map(|s| s.load_balancer.as_ref()?.ingress.as_ref())
+        .flatten()
+        .filter_map(|i| i.ip.as_ref()?.parse().ok())
+}
+
+fn addresses_in_use(service: &Service) -> BTreeSet<IpAddr> {
+    let spec = service.spec.as_ref();
+    let annotations = service.metadata.annotations.as_ref();
+    // What it asks MetalLB for may be given to it at any time.
+    let asked = [names::METALLB_IPS, names::METALLB_OLD_IPS]
+        .iter()
+        .filter_map(|key| annotations?.get(*key))
+        .flat_map(|list| list.split(','))
+        .filter_map(|a| a.trim().parse().ok());
+    let external = spec
+        .into_iter()
+        .flat_map(|s| s.external_ips.iter().flatten().chain(s.load_balancer_ip.iter()))
+        .filter_map(|a| a.parse().ok());
+    ingress(service).chain(external).chain(asked).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(json: serde_json::Value) -> Service {
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn a_child_needs_its_name_and_owner() {
+        let labels = serde_json::json!({"app.kubernetes.io/managed-by": "l2lb",
+            "l2lb.io/load-balancer": "web", "l2lb.io/slot": "2", "l2lb.io/home": "a"});
+        let good = service(serde_json::json!({"metadata": {"name": "web-2", "namespace": "shop",
+            "labels": labels, "annotations": {"metallb.io/loadBalancerIPs": "203.0.113.7, 2001:db8::1"}}}));
+        let ServiceRecord::Child(child) = ServiceRecord::read(good) else { panic!("not a child") };
+        assert_eq!((child.slot, child.addresses.len()), (2, 2));
+        let misnamed = service(serde_json::json!({"metadata": {"name": "web-3", "labels": labels}}));
+        assert!(matches!(ServiceRecord::read(misnamed), ServiceRecord::Foreign(_)));
+        let owned = service(serde_json::json!({"metadata": {"name": "web-2", "labels": labels,
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web",
+                "uid": "1", "controller": true}]}}));
+        assert!(matches!(ServiceRecord::read(owned), ServiceRecord::Foreign(_)));
+    }
+}

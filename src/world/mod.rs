@@ -1,0 +1,347 @@
+//! The world: everything that exists and matters, as one snapshot.
+//!
+//! The controller keeps one [`World`] up to date from its watches and from
+//! the answers to its own writes; `render`, the tests and the benchmarks
+//! build one from manifests. Both go through [`World::observe`] and
+//! [`World::forget`], so that a fact is read from an object in one place.
+
+mod child;
+mod node;
+mod observe;
+mod version;
+
+pub use child::{Child, ForeignService, ServiceRecord};
+pub use node::Node;
+pub use observe::{Observed, observe_manifest};
+pub use version::ResourceVersion;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::address::{AddressRange, Family};
+use crate::api::{L2AddressPool, L2LoadBalancer};
+use crate::metallb::{BgpAdvertisement, Capabilities, IpAddressPool, L2Advertisement};
+
+/// Namespace and name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The namespace; empty for cluster-scoped objects.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl Key {
+    /// A key from its parts.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            f.write_str(&self.name)
+        } else {
+            write!(f, "{}/{}", self.namespace, self.name)
+        }
+    }
+}
+
+/// The kinds of object that the planner reads or writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A node.
+    Node,
+    /// A namespace.
+    Namespace,
+    /// `l2lb.io` L2AddressPool.
+    AddressPool,
+    /// `l2lb.io` L2LoadBalancer.
+    LoadBalancer,
+    /// A Service, ours or not.
+    Service,
+    /// `metallb.io` IPAddressPool.
+    IpAddressPool,
+    /// `metallb.io` L2Advertisement.
+    L2Advertisement,
+    /// `metallb.io` BGPAdvertisement.
+    BgpAdvertisement,
+    /// `metallb.io` ServiceL2Status.
+    ServiceL2Status,
+    /// `networking.k8s.io` ServiceCIDR.
+    ServiceCidr,
+}
+
+impl Kind {
+    /// The kind as in a manifest.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Node => "Node",
+            Self::Namespace => "Namespace",
+            Self::AddressPool => "L2AddressPool",
+            Self::LoadBalancer => "L2LoadBalancer",
+            Self::Service => "Service",
+            Self::IpAddressPool => "IPAddressPool",
+            Self::L2Advertisement => "L2Advertisement",
+            Self::BgpAdvertisement => "BGPAdvertisement",
+            Self::ServiceL2Status => "ServiceL2Status",
+            Self::ServiceCidr => "ServiceCIDR",
+        }
+    }
+}
+
+/// Which object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectRef {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace and name.
+    pub key: Key,
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind.as_str(), self.key)
+    }
+}
+
+/// An object as stored, or what can be said of one that cannot be read.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stored<T> {
+    /// Readable.
+    Valid(Arc<T>),
+    /// Stored by another version or with validation switched off: nothing of
+    /// it is used, nothing that belongs to it is changed.
+    Broken {
+        /// Why it cannot be read.
+        error: String,
+        /// Its metadata, which always can.
+        metadata: Arc<k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>,
+    },
+}
+
+impl<T: kube::Resource> Stored<T> {
+    /// Its metadata.
+    pub fn metadata(&self) -> &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+        match self {
+            Self::Valid(object) => object.meta(),
+            Self::Broken { metadata, .. } => metadata,
+        }
+    }
+}
+
+/// What the planner must know of a namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Namespace {
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// It is being deleted.
+    pub terminating: bool,
+}
+
+/// A write that the API server or an admission webhook refused. The planner
+/// reports it; the writer does not repeat it before `retry_at` unless the
+/// wanted content changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The answer, for a person.
+    pub message: String,
+    /// When the same write is tried again.
+    pub retry_at: Timestamp,
+    /// Refusals in a row, for the backoff.
+    pub attempts: u32,
+    /// Digest of the content that was refused.
+    pub content: u64,
+}
+
+/// What an operator sets for the whole controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The namespace that MetalLB reads its configuration from.
+    pub metallb_namespace: String,
+    /// How long a home must be well before its addresses return to it.
+    pub hold_down: SignedDuration,
+    /// MetalLB's speakers run with `--ignore-exclude-lb`.
+    pub ignore_exclude_label: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            metallb_namespace: "metallb-system".to_owned(),
+            hold_down: SignedDuration::from_secs(10),
+            ignore_exclude_label: false,
+        }
+    }
+}
+
+/// How long an advertisement outlives the last Service that needed it while a
+/// speaker still reports to announce that Service.
+pub const LINGER: SignedDuration = SignedDuration::from_secs(30);
+
+/// Everything that exists and matters.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// The present time: the only clock of the planner.
+    pub now: Timestamp,
+    /// The operator's settings.
+    pub options: Options,
+    /// What the installed MetalLB can do.
+    pub capabilities: Capabilities,
+    /// Nodes by name.
+    pub nodes: BTreeMap<String, Node>,
+    /// Namespaces by name.
+    pub namespaces: BTreeMap<String, Namespace>,
+    /// L2AddressPools by name.
+    pub pools: BTreeMap<String, Stored<L2AddressPool>>,
+    /// L2LoadBalancers.
+    pub load_balancers: BTreeMap<Key, Stored<L2LoadBalancer>>,
+    /// The child Services of each load balancer by slot number, also of load
+    /// balancers that are no more.
+    pub children: BTreeMap<Key, BTreeMap<u32, Arc<Child>>>,
+    /// Every other Service.
+    pub foreign_services: BTreeMap<Key, ForeignService>,
+    /// MetalLB's pools, ours and others', by name.
+    pub ip_address_pools: BTreeMap<String, Stored<IpAddressPool>>,
+    /// MetalLB's L2 advertisements, ours and others', by name.
+    pub l2_advertisements: BTreeMap<String, Stored<L2Advertisement>>,
+    /// MetalLB's BGP advertisements by name.
+    pub bgp_advertisements: BTreeMap<String, Stored<BgpAdvertisement>>,
+    /// The node that each ServiceL2Status of a Service reports to announce it;
+    /// there may briefly be none or two.
+    pub announcers: BTreeMap<Key, BTreeMap<String, String>>,
+    /// The cluster's Service networks, by name of the ServiceCIDR.
+    pub service_cidrs: BTreeMap<String, Vec<AddressRange>>,
+    /// The family of Services that name none.
+    pub primary_family: Option<Family>,
+    /// Writes that were refused.
+    pub refusals: BTreeMap<ObjectRef, Refusal>,
+    /// Child Services that were deleted a short while ago.
+    pub departed: BTreeMap<Key, Timestamp>,
+    /// When an address was freed, for those of this controller's lifetime: they are given out last.
+    pub freed: BTreeMap<IpAddr, Timestamp>,
+
+    holders: HashMap<IpAddr, BTreeSet<Key>>,
+    status_service: BTreeMap<String, Key>,
+    revisions: Revisions,
+}
+
+/// Counts changes, so that a plan can be kept for what did not change.
+#[derive(Clone, Debug, Default)]
+struct Revisions {
+    count: u64,
+    environment: u64,
+    load_balancers: HashMap<Key, u64>,
+}
+
+impl World {
+    /// An empty world at a time, with MetalLB as installed.
+    pub fn new(now: Timestamp, options: Options, capabilities: Capabilities) -> Self {
+        Self { now, options, capabilities, ..Self::default() }
+    }
+
+    /// The Services that name or have an address.
+    pub fn holders(&self, address: IpAddr) -> impl Iterator<Item = &Key> {
+        self.holders.get(&address).into_iter().flatten()
+    }
+
+    /// Whether any Service names or has an address.
+    pub fn is_held(&self, address: IpAddr) -> bool {
+        self.holders.contains_key(&address)
+    }
+
+    /// Every address that a Service names or has, in no order.
+    pub fn held(&self) -> impl Iterator<Item = IpAddr> {
+        self.holders.keys().copied()
+    }
+
+    /// A number that changes when anything changes that concerns more than one load balancer.
+    pub fn environment_revision(&self) -> u64 {
+        self.revisions.environment
+    }
+
+    /// A number that changes when anything of one load balancer changes.
+    pub fn load_balancer_revision(&self, key: &Key) -> u64 {
+        self.revisions.load_balancers.get(key).copied().unwrap_or(0)
+    }
+
+    /// Sets what the installed MetalLB can do.
+    pub fn set_capabilities(&mut self, capabilities: Capabilities) {
+        if self.capabilities != capabilities {
+            self.capabilities = capabilities;
+            self.touch_environment();
+        }
+    }
+
+    /// Remembers that a write was refused.
+    pub fn refuse(&mut self, object: ObjectRef, refusal: Refusal) {
+        self.touch_object(&object);
+        self.refusals.insert(object, refusal);
+    }
+
+    /// Forgets a refusal, because the write succeeded or is no longer wanted.
+    pub fn clear_refusal(&mut self, object: &ObjectRef) {
+        if self.refusals.remove(object).is_some() {
+            self.touch_object(object);
+        }
+    }
+
+    /// The child Service of that name.
+    pub fn child(&self, service: &Key) -> Option<&Arc<Child>> {
+        let (load_balancer, slot) = service.name.rsplit_once('-')?;
+        let key = Key::new(service.namespace.clone(), load_balancer);
+        self.children.get(&key)?.get(&slot.parse().ok()?).filter(|c| c.key == *service)
+    }
+
+    /// The nodes that report to announce a Service, by name.
+    pub fn announcers(&self, service: &Key) -> impl Iterator<Item = &str> {
+        self.announcers.get(service).into_iter().flat_map(|s| s.values()).map(String::as_str)
+    }
+
+    fn touch_environment(&mut self) {
+        self.revisions.count += 1;
+        self.revisions.environment = self.revisions.count;
+    }
+
+    fn touch_load_balancer(&mut self, key: Key) {
+        self.revisions.count += 1;
+        self.revisions.load_balancers.insert(key, self.revisions.count);
+    }
+
+    fn touch_object(&mut self, object: &ObjectRef) {
+        match object.kind {
+            Kind::LoadBalancer => self.touch_load_balancer(object.key.clone()),
+            Kind::Service => match object.key.name.rsplit_once('-') {
+                Some((name, _)) => {
+                    self.touch_load_balancer(Key::new(object.key.namespace.clone(), name));
+                }
+                None => self.touch_environment(),
+            },
+            _ => self.touch_environment(),
+        }
+    }
+
+    fn hold(&mut self, service: &Key, addresses: impl IntoIterator<Item = IpAddr>) {
+        for address in addresses {
+            self.freed.remove(&address);
+            self.holders.entry(address).or_default().insert(service.clone());
+        }
+    }
+
+    fn release(&mut self, service: &Key, addresses: impl IntoIterator<Item = IpAddr>) {
+        for address in addresses {
+            if let Some(services) = self.holders.get_mut(&address) {
+                services.remove(service);
+                if services.is_empty() {
+                    self.holders.remove(&address);
+                    self.freed.insert(address, self.now);
+                }
+            }
+        }
+    }
+}

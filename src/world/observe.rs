@@ -1,0 +1,368 @@
+//! How objects enter and leave the world.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Namespace as KubeNamespace, Node as KubeNode, Service};
+use k8s_openapi::api::networking::v1::ServiceCIDR;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::PartialObjectMeta;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{Child, Key, Kind, Namespace, Node, ObjectRef, ServiceRecord, Stored, World};
+use crate::address::{AddressRange, Family};
+use crate::api::{L2AddressPool, L2LoadBalancer};
+use crate::metallb::{self, BgpAdvertisement, IpAddressPool, L2Advertisement};
+
+/// An object of the API, as it was seen.
+#[derive(Clone, Debug)]
+pub enum Observed {
+    /// A node.
+    Node(Box<KubeNode>),
+    /// A namespace.
+    Namespace(Box<KubeNamespace>),
+    /// A Service, ours or not.
+    Service(Box<Service>),
+    /// A pool of ours.
+    AddressPool(Stored<L2AddressPool>),
+    /// A load balancer.
+    LoadBalancer(Stored<L2LoadBalancer>),
+    /// MetalLB's pool.
+    IpAddressPool(Stored<IpAddressPool>),
+    /// MetalLB's L2 advertisement.
+    L2Advertisement(Stored<L2Advertisement>),
+    /// MetalLB's BGP advertisement.
+    BgpAdvertisement(Stored<BgpAdvertisement>),
+    /// The labels of a ServiceL2Status, which say all that matters.
+    ServiceL2Status(Box<ObjectMeta>),
+    /// A network for Services.
+    ServiceCidr(Box<ServiceCIDR>),
+}
+
+impl Observed {
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Node(_) => Kind::Node,
+            Self::Namespace(_) => Kind::Namespace,
+            Self::Service(_) => Kind::Service,
+            Self::AddressPool(_) => Kind::AddressPool,
+            Self::LoadBalancer(_) => Kind::LoadBalancer,
+            Self::IpAddressPool(_) => Kind::IpAddressPool,
+            Self::L2Advertisement(_) => Kind::L2Advertisement,
+            Self::BgpAdvertisement(_) => Kind::BgpAdvertisement,
+            Self::ServiceL2Status(_) => Kind::ServiceL2Status,
+            Self::ServiceCidr(_) => Kind::ServiceCidr,
+        }
+    }
+
+    /// Its metadata.
+    pub fn metadata(&self) -> &ObjectMeta {
+        match self {
+            Self::Node(o) => &o.metadata,
+            Self::Namespace(o) => &o.metadata,
+            Self::Service(o) => &o.metadata,
+            Self::AddressPool(o) => o.metadata(),
+            Self::LoadBalancer(o) => o.metadata(),
+            Self::IpAddressPool(o) => o.metadata(),
+            Self::L2Advertisement(o) => o.metadata(),
+            Self::BgpAdvertisement(o) => o.metadata(),
+            Self::ServiceL2Status(o) => o,
+            Self::ServiceCidr(o) => &o.metadata,
+        }
+    }
+
+    /// Which object it is.
+    pub fn object(&self) -> ObjectRef {
+        let meta = self.metadata();
+        ObjectRef {
+            kind: self.kind(),
+            key: Key::new(
+                meta.namespace.clone().unwrap_or_default(),
+                meta.name.clone().unwrap_or_default(),
+            ),
+        }
+    }
+
+    /// Reads an object of a kind from JSON. Custom resources that do not
+    /// parse become [`Stored::Broken`].
+    ///
+    /// # Errors
+    /// What serde says of a built-in kind, or of metadata, that does not parse.
+    pub fn read(kind: Kind, value: Value) -> Result<Self, serde_json::Error> {
+        Ok(match kind {
+            Kind::Node => Self::Node(serde_json::from_value(value)?),
+            Kind::Namespace => Self::Namespace(serde_json::from_value(value)?),
+            Kind::Service => Self::Service(serde_json::from_value(value)?),
+            Kind::ServiceCidr => Self::ServiceCidr(serde_json::from_value(value)?),
+            Kind::AddressPool => Self::AddressPool(stored(value)?),
+            Kind::LoadBalancer => Self::LoadBalancer(stored(value)?),
+            Kind::IpAddressPool => Self::IpAddressPool(stored(value)?),
+            Kind::L2Advertisement => Self::L2Advertisement(stored(value)?),
+            Kind::BgpAdvertisement => Self::BgpAdvertisement(stored(value)?),
+            Kind::ServiceL2Status => {
+                let partial: PartialObjectMeta<L2Advertisement> = serde_json::from_value(value)?;
+                Self::ServiceL2Status(Box::new(partial.metadata))
+            }
+        })
+    }
+}
+
+fn stored<T: DeserializeOwned + kube::Resource>(
+    mut value: Value,
+) -> Result<Stored<T>, serde_json::Error> {
+    if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        meta.remove("managedFields");
+    }
+    match T::deserialize_from(&value) {
+        Ok(object) => Ok(Stored::Valid(Arc::new(object))),
+        Err(error) => Ok(Stored::Broken {
+            error: error.to_string(),
+            metadata: Arc::new(
+                serde_json::from_value::<PartialObjectMeta<L2Advertisement>>(value)?.metadata,
+            ),
+        }),
+    }
+}
+
+/// Deserialising from a borrowed value, so that the value is left for another try.
+trait DeserializeFrom: Sized {
+    fn deserialize_from(value: &Value) -> Result<Self, serde_json::Error>;
+}
+
+impl<T: DeserializeOwned> DeserializeFrom for T {
+    fn deserialize_from(value: &Value) -> Result<Self, serde_json::Error> {
+        T::deserialize(value)
+    }
+}
+
+/// Reads any manifest of a kind that matters; `None` for the other kinds.
+///
+/// # Errors
+/// As [`Observed::read`].
+pub fn observe_manifest(value: Value) -> Result<Option<Observed>, serde_json::Error> {
+    let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
+    let group = text("apiVersion").split_once('/').map_or("", |(group, _)| group);
+    let kind = match (group, text("kind")) {
+        ("", "Node") => Kind::Node,
+        ("", "Namespace") => Kind::Namespace,
+        ("", "Service") => Kind::Service,
+        ("networking.k8s.io", "ServiceCIDR") => Kind::ServiceCidr,
+        ("l2lb.io", "L2AddressPool") => Kind::AddressPool,
+        ("l2lb.io", "L2LoadBalancer") => Kind::LoadBalancer,
+        ("metallb.io", "IPAddressPool") => Kind::IpAddressPool,
+        ("metallb.io", "L2Advertisement") => Kind::L2Advertisement,
+        ("metallb.io", "BGPAdvertisement") => Kind::BgpAdvertisement,
+        ("metallb.io", "ServiceL2Status") => Kind::ServiceL2Status,
+        _ => return Ok(None),
+    };
+    Observed::read(kind, value).map(Some)
+}
+
+impl World {
+    /// Takes in an object that exists, in its newest state.
+    pub fn observe(&mut self, observed: Observed) {
+        let object = observed.object();
+        let name = object.key.name.clone();
+        match observed {
+            Observed::Node(node) => {
+                let read = Node::read(&node, self.nodes.get(&name), self.now);
+                if self.nodes.get(&name) != Some(&read) {
+                    self.nodes.insert(name, read);
+                    self.touch_environment();
+                }
+            }
+            Observed::Namespace(namespace) => {
+                let read = Namespace {
+                    terminating: namespace.metadata.deletion_timestamp.is_some(),
+                    labels: namespace.metadata.labels.unwrap_or_default(),
+                };
+                if self.namespaces.get(&name) != Some(&read) {
+                    self.namespaces.insert(name, read);
+                    self.touch_environment();
+                }
+            }
+            Observed::Service(service) => self.observe_service(object.key, *service),
+            Observed::AddressPool(pool) => {
+                self.pools.insert(name, pool);
+                self.touch_environment();
+            }
+            Observed::LoadBalancer(load_balancer) => {
+                let key = object.key;
+                // Whose pool it names matters to others; its status does not.
+                let same_spec = match (self.load_balancers.get(&key), &load_balancer) {
+                    (Some(Stored::Valid(a)), Stored::Valid(b)) => {
+                        a.spec == b.spec
+                            && a.metadata.deletion_timestamp == b.metadata.deletion_timestamp
+                            && a.metadata.uid == b.metadata.uid
+                    }
+                    _ => false,
+                };
+                if !same_spec {
+                    self.touch_environment();
+                }
+                self.touch_load_balancer(key.clone());
+                self.load_balancers.insert(key, load_balancer);
+            }
+            Observed::IpAddressPool(pool) => {
+                self.ip_address_pools.insert(name, pool);
+                self.touch_environment();
+            }
+            Observed::L2Advertisement(advertisement) => {
+                self.l2_advertisements.insert(name, advertisement);
+                self.touch_environment();
+            }
+            Observed::BgpAdvertisement(advertisement) => {
+                self.bgp_advertisements.insert(name, advertisement);
+                self.touch_environment();
+            }
+            Observed::ServiceL2Status(meta) => self.observe_announcer(&object.key, &meta),
+            Observed::ServiceCidr(cidr) => {
+                let ranges = cidr
+                    .spec
+                    .iter()
+                    .flat_map(|s| s.cidrs.iter().flatten())
+                    .filter_map(|c| AddressRange::parse_leniently(c).ok())
+                    .collect();
+                self.service_cidrs.insert(name, ranges);
+                self.touch_environment();
+            }
+        }
+    }
+
+    /// Takes out an object that is gone.
+    pub fn forget(&mut self, object: &ObjectRef) {
+        let name = &object.key.name;
+        match object.kind {
+            Kind::Node => drop(self.nodes.remove(name)),
+            Kind::Namespace => drop(self.namespaces.remove(name)),
+            Kind::AddressPool => drop(self.pools.remove(name)),
+            Kind::LoadBalancer => {
+                self.load_balancers.remove(&object.key);
+                self.touch_load_balancer(object.key.clone());
+            }
+            Kind::IpAddressPool => drop(self.ip_address_pools.remove(name)),
+            Kind::L2Advertisement => drop(self.l2_advertisements.remove(name)),
+            Kind::BgpAdvertisement => drop(self.bgp_advertisements.remove(name)),
+            Kind::ServiceCidr => drop(self.service_cidrs.remove(name)),
+            Kind::Service => {
+                self.forget_service(&object.key);
+                return;
+            }
+            Kind::ServiceL2Status => {
+                self.forget_announcer(&object.key);
+                return;
+            }
+        }
+        self.refusals.remove(object);
+        self.touch_environment();
+    }
+
+    fn observe_service(&mut self, key: Key, service: Service) {
+        if key.namespace == "default" && key.name == "kubernetes" {
+            let families = service.spec.as_ref().and_then(|s| s.ip_families.as_ref());
+            self.primary_family = families.and_then(|f| f.first()).map(|f| {
+                if f == "IPv6" { Family::IPv6 } else { Family::IPv4 }
+            });
+        }
+        let record = ServiceRecord::read(service);
+        match record {
+            ServiceRecord::Child(child) => {
+                if self.child(&key).is_some_and(|known| **known == *child) {
+                    return;
+                }
+                self.remove_service(&key);
+                self.hold(&key, child.all_addresses());
+                let owner = owner_of(&key);
+                self.departed.remove(&key);
+                self.children.entry(owner.clone()).or_default().insert(child.slot, Arc::from(child));
+                self.touch_load_balancer(owner);
+            }
+            ServiceRecord::Foreign(service) => {
+                if self.foreign_services.get(&key) == Some(&service) {
+                    return;
+                }
+                let had_addresses = self.remove_service(&key);
+                if had_addresses || !service.addresses.is_empty() {
+                    self.touch_environment();
+                }
+                // It may have taken, or given back, a name that a slot needs.
+                self.touch_load_balancer(owner_of(&key));
+                self.hold(&key, service.addresses.iter().copied());
+                self.foreign_services.insert(key, service);
+            }
+        }
+    }
+
+    fn forget_service(&mut self, key: &Key) {
+        let was_child = self.child(key).is_some();
+        if self.remove_service(key) {
+            self.touch_environment();
+        }
+        if was_child {
+            self.departed.insert(key.clone(), self.now);
+            self.touch_environment();
+        }
+        self.touch_load_balancer(owner_of(key));
+        self.refusals.remove(&ObjectRef { kind: Kind::Service, key: key.clone() });
+    }
+
+    /// Returns whether the Service was there and had addresses.
+    fn remove_service(&mut self, key: &Key) -> bool {
+        let addresses = if let Some(foreign) = self.foreign_services.remove(key) {
+            foreign.addresses
+        } else if let Some(child) = self.child(key).cloned() {
+            let owner = owner_of(key);
+            if let Some(slots) = self.children.get_mut(&owner) {
+                slots.remove(&child.slot);
+                if slots.is_empty() {
+                    self.children.remove(&owner);
+                }
+            }
+            Child::all_addresses(&child)
+        } else {
+            return false;
+        };
+        let any = !addresses.is_empty();
+        self.release(key, addresses);
+        any
+    }
+
+    fn observe_announcer(&mut self, status: &Key, meta: &ObjectMeta) {
+        let label = |key: &str| meta.labels.as_ref().and_then(|l| l.get(key)).cloned();
+        let (Some(node), Some(service)) =
+            (label(metallb::STATUS_NODE), label(metallb::STATUS_SERVICE))
+        else {
+            return self.forget_announcer(status);
+        };
+        let service = Key::new(label(metallb::STATUS_NAMESPACE).unwrap_or_default(), service);
+        let statuses = self.announcers.get(&service);
+        if statuses.and_then(|s| s.get(&status.name)) == Some(&node) {
+            return;
+        }
+        self.forget_announcer(status);
+        self.touch_load_balancer(owner_of(&service));
+        self.status_service.insert(status.name.clone(), service.clone());
+        self.announcers.entry(service).or_default().insert(status.name.clone(), node);
+    }
+
+    fn forget_announcer(&mut self, status: &Key) {
+        let Some(service) = self.status_service.remove(&status.name) else { return };
+        if let Some(statuses) = self.announcers.get_mut(&service) {
+            statuses.remove(&status.name);
+            if statuses.is_empty() {
+                self.announcers.remove(&service);
+            }
+        }
+        if self.departed.contains_key(&service) {
+            self.touch_environment();
+        }
+        self.touch_load_balancer(owner_of(&service));
+    }
+}
+
+/// The load balancer that a Service of this name would be a slot of.
+fn owner_of(service: &Key) -> Key {
+    let name = service.name.rsplit_once('-').map_or(service.name.as_str(), |(name, _)| name);
+    Key::new(service.namespace.clone(), name)
+}
