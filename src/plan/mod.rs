@@ -1,5 +1,440 @@
-//! From the world to what should exist: pure, without clock, randomness or I/O.
+//! From the world to what should exist: pure, without clock, randomness or
+//! I/O. Equal worlds give equal plans, in whatever order they came to be.
+//!
+//! One plan is for the whole cluster, so that evenness and the ownership of
+//! addresses have one owner:
+//!
+//! 1. [`environment`]: nodes, pools, sets of candidate nodes;
+//! 2. [`load_balancer`]: the slots of each load balancer, the oldest first,
+//!    with their addresses ([`address`], [`books`]) and pins ([`pin`]);
+//! 3. [`metallb_objects`]: pools and advertisements;
+//! 4. [`status`]: phases, conditions and events;
+//! 5. the differences from the world, as [`Change`]s.
 
+mod address;
+mod books;
 mod change;
+mod environment;
+mod gate;
+mod load_balancer;
+mod metallb_objects;
+mod neighbours;
+mod pin;
+mod pool;
+mod pool_status;
+mod status;
+mod template;
+mod writing;
 
 pub use change::{Action, Cause, Change, PlannedEvent, Stage};
+pub use load_balancer::SlotPlan;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Service;
+use serde_json::{Value, json};
+
+use crate::address::{AddressRange, Family};
+use crate::api::condition::Verdict;
+use crate::api::{FamilyCount, L2AddressPoolStatus, L2LoadBalancerStatus, Reason, names};
+use crate::world::{Child, Key, Kind, ObjectRef, Stored, World};
+use books::{Books, HeirCache};
+use environment::{CandidateSet, Environment, NodeIds};
+use gate::Gate;
+use load_balancer::{Slots, earlier};
+use template::ServiceTemplate;
+
+/// What should exist, and what must be written to get there.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// The load balancers, by key.
+    pub load_balancers: BTreeMap<Key, Arc<LoadBalancerPlan>>,
+    /// The pools, by name.
+    pub pools: BTreeMap<String, PoolPlan>,
+    /// What must be written, sorted by stage.
+    pub changes: Vec<Change>,
+    /// What a person should hear of once the changes are written.
+    pub events: Vec<PlannedEvent>,
+    /// When to plan again, if nothing happens before.
+    pub next_deadline: Option<Timestamp>,
+}
+
+/// What is planned for one load balancer.
+#[derive(Clone, Debug)]
+pub struct LoadBalancerPlan {
+    /// Its slots by number.
+    pub slots: Vec<SlotPlan>,
+    /// Its status.
+    pub status: L2LoadBalancerStatus,
+    /// Name of its pool, if it has one.
+    pub pool: Option<String>,
+    template: Option<ServiceTemplate>,
+    changes: Vec<Change>,
+    events: Vec<PlannedEvent>,
+    deadline: Option<Timestamp>,
+    /// Addresses by family.
+    held: FamilyCount,
+    /// Addresses outside the pool's ranges that are still held.
+    outside: Vec<AddressRange>,
+    set: Option<(String, String)>,
+    settled: bool,
+}
+
+impl LoadBalancerPlan {
+    /// The Services that should exist; none while the load balancer is not accepted.
+    pub fn services(&self) -> impl Iterator<Item = Service> + '_ {
+        self.template.iter().flat_map(|template| {
+            self.slots.iter().filter(|s| s.blocked.is_none()).map(|slot| template.service(slot))
+        })
+    }
+}
+
+/// What is planned for one pool.
+#[derive(Clone, Debug, Default)]
+pub struct PoolPlan {
+    /// MetalLB's objects that should exist.
+    pub objects: Vec<Value>,
+    /// Its status.
+    pub status: L2AddressPoolStatus,
+}
+
+/// Plans a world without memory of an earlier plan.
+pub fn plan(world: &World) -> Plan {
+    Planner::default().plan(world)
+}
+
+/// Makes plans, and remembers what did not change since the last one. A plan
+/// is the same with and without that memory.
+#[derive(Debug, Default)]
+pub struct Planner {
+    environment: Environment,
+    ids: NodeIds,
+    heirs: HeirCache,
+    memo: HashMap<Key, Memo>,
+}
+
+/// A load balancer's last plan and everything that it was made from.
+#[derive(Debug)]
+struct Memo {
+    revision: u64,
+    gate: Gate,
+    plan: Arc<LoadBalancerPlan>,
+}
+
+impl Planner {
+    /// Plans the whole world.
+    pub fn plan(&mut self, world: &World) -> Plan {
+        let previous = std::mem::take(&mut self.environment);
+        let mut environment = Environment::read(world, &previous);
+        let nodes_same = environment.nodes == previous.nodes;
+        let gates: Vec<(Key, Gate)> = environment
+            .order
+            .clone()
+            .into_iter()
+            .map(|key| {
+                let gate = gate::judge(world, &mut environment, &previous, &key, &mut self.ids);
+                (key, gate)
+            })
+            .collect();
+        let mut memo = std::mem::take(&mut self.memo);
+        let mut plan = Plan::default();
+        let mut heirs = std::mem::take(&mut self.heirs);
+        let mut books = Books::new(world, &environment, &self.ids, &mut heirs);
+        for (key, gate) in gates {
+            let revision = world.load_balancer_revision(&key);
+            let same = memo.remove(&key).filter(|m| {
+                nodes_same
+                    && m.revision == revision
+                    && m.plan.settled
+                    && m.plan.deadline.is_none_or(|at| at > world.now)
+                    && m.gate.is_same(&gate)
+            });
+            let planned = match same {
+                Some(memo) => memo.plan,
+                None => Arc::new(plan_load_balancer(world, &environment, &key, &gate, &mut books)),
+            };
+            plan.changes.extend(planned.changes.iter().cloned());
+            plan.events.extend(planned.events.iter().cloned());
+            plan.next_deadline = earlier(plan.next_deadline, planned.deadline);
+            self.memo.insert(key.clone(), Memo { revision, gate, plan: Arc::clone(&planned) });
+            plan.load_balancers.insert(key, planned);
+        }
+        self.heirs = heirs;
+        abandoned(world, &mut plan);
+        self.plan_pools(world, &environment, &mut plan);
+        plan.changes.sort_by(|a, b| (a.stage, &a.object).cmp(&(b.stage, &b.object)));
+        let wanted: BTreeSet<(String, String)> =
+            plan.load_balancers.values().filter_map(|p| p.set.clone()).collect();
+        environment.drop_sets_except(&wanted);
+        self.environment = environment;
+        plan
+    }
+
+    fn plan_pools(&self, world: &World, environment: &Environment, plan: &mut Plan) {
+        let mut tallies: BTreeMap<&str, (FamilyCount, i64, Vec<AddressRange>)> = BTreeMap::new();
+        for planned in plan.load_balancers.values() {
+            let Some(pool) = &planned.pool else { continue };
+            let tally = tallies.entry(pool).or_default();
+            tally.0.ipv4 += planned.held.ipv4;
+            tally.0.ipv6 += planned.held.ipv6;
+            tally.1 += 1;
+            tally.2.extend(planned.outside.iter().copied());
+        }
+        let mut pools = BTreeMap::new();
+        let mut more = Vec::new();
+        for (name, view) in &environment.pools {
+            let (mut held, users, outside) =
+                tallies.remove(name.as_str()).unwrap_or_default();
+            pool_status::count_others(world, view, &mut held);
+            let served = users_of(world, name);
+            let objects = metallb_objects::plan(world, environment, view, &outside, served);
+            plan.next_deadline = earlier(plan.next_deadline, objects.deadline);
+            more.extend(objects.changes);
+            let (status, change, events) = pool_status::plan(world, view, held, users);
+            more.extend(change);
+            plan.events.extend(events);
+            pools.insert(name.clone(), PoolPlan { objects: objects.wanted, status });
+        }
+        let orphans = metallb_objects::orphans(world);
+        plan.next_deadline = earlier(plan.next_deadline, orphans.deadline);
+        plan.changes.extend(more);
+        plan.changes.extend(orphans.changes);
+        plan.pools = pools;
+    }
+}
+
+/// Whether any Service, even one that is going, has an address of a pool.
+fn users_of(world: &World, pool: &str) -> bool {
+    world.children.values().flat_map(|slots| slots.values()).any(|c| c.pool == pool)
+}
+
+/// Children whose load balancer is no more: they go. One without an owner was
+/// left on purpose (`--cascade=orphan`) and stays.
+fn abandoned(world: &World, plan: &mut Plan) {
+    for (key, children) in &world.children {
+        let gone = match world.load_balancers.get(key) {
+            None => true,
+            Some(lb) => lb.metadata().deletion_timestamp.is_some(),
+        };
+        if gone {
+            for child in children.values().filter(|c| !c.terminating && c.owner.is_some()) {
+                plan.changes.push(deletion(child, Cause::Unwanted));
+            }
+        }
+    }
+}
+
+fn deletion(child: &Child, cause: Cause) -> Change {
+    Change {
+        stage: Stage::Withdraw,
+        object: ObjectRef { kind: Kind::Service, key: child.key.clone() },
+        action: Action::Delete {
+            uid: child.service.metadata.uid.clone(),
+            resource_version: child.service.metadata.resource_version.clone(),
+        },
+        cause,
+        pool: None,
+        content: 0,
+    }
+}
+
+fn plan_load_balancer(
+    world: &World,
+    environment: &Environment,
+    key: &Key,
+    gate: &Gate,
+    books: &mut Books<'_>,
+) -> LoadBalancerPlan {
+    let stored = world.load_balancers.get(key);
+    let valid = stored.and_then(Stored::valid);
+    let previous_conditions = match stored {
+        Some(Stored::Valid(lb)) => lb.status.as_ref().map_or(&[][..], |s| &s.conditions),
+        Some(Stored::Broken { conditions, .. }) => conditions,
+        None => &[],
+    };
+    let generation = stored.and_then(|s| s.metadata().generation);
+    let (slots, mut status, template) = match gate {
+        Gate::Open(served) => {
+            let slots = load_balancer::decide(world, environment, served, books);
+            let status = status::served_status(world, environment, served, &slots);
+            let template = ServiceTemplate::new(
+                &served.object,
+                key,
+                &served.pool.name,
+                &served.pool.load_balancer_class,
+                &served.set.id,
+                &served.families,
+                world.capabilities,
+            );
+            (slots, status, Some(template))
+        }
+        Gate::Shut { verdict, .. } => {
+            let slots = load_balancer::frozen(world, environment, key);
+            let status = status::refused_status(
+                world,
+                environment,
+                verdict,
+                &slots,
+                previous_conditions,
+                generation,
+            );
+            (slots, status, None)
+        }
+        Gate::Leaving => (Slots::default(), L2LoadBalancerStatus::default(), None),
+    };
+    status::name_slots(&mut status, &key.name);
+    let mut result = LoadBalancerPlan {
+        pool: gate.pool_name(),
+        set: gate.set_key(),
+        held: FamilyCount::default(),
+        outside: Vec::new(),
+        changes: Vec::new(),
+        events: Vec::new(),
+        deadline: slots.deadline,
+        settled: false,
+        slots: slots.slots,
+        status,
+        template,
+    };
+    tally(world, environment, key, &mut result);
+    write_services(world, key, &slots.dropped, &mut result);
+    if !matches!(gate, Gate::Leaving) {
+        write_status(key, stored, &mut result);
+        let uid = stored.and_then(|s| s.metadata().uid.as_ref());
+        if !result.changes.is_empty() {
+            let old = valid.and_then(|lb| lb.status.as_ref());
+            result.events = status::events(key, uid, old, &result.status);
+        }
+    }
+    result.settled = result.changes.is_empty() && slots.unmet.is_empty();
+    result
+}
+
+/// Counts what the load balancer holds.
+fn tally(world: &World, environment: &Environment, key: &Key, plan: &mut LoadBalancerPlan) {
+    let view = plan.pool.as_ref().and_then(|p| environment.pools.get(p));
+    let leaving = world.children.get(key).into_iter().flat_map(|c| c.values());
+    let leaving = leaving
+        .filter(|c| plan.slots.iter().all(|s| s.number != c.slot))
+        .flat_map(|c| c.addresses.iter().copied());
+    let addresses: Vec<_> =
+        plan.slots.iter().flat_map(|s| s.addresses.iter().copied()).chain(leaving).collect();
+    for address in addresses {
+        match Family::of(address) {
+            Family::IPv4 => plan.held.ipv4 += 1,
+            Family::IPv6 => plan.held.ipv6 += 1,
+        }
+        if view.is_some_and(|v| !v.ranges.contains(address)) {
+            plan.outside.push(AddressRange::single(address));
+        }
+    }
+}
+
+fn write_services(
+    world: &World,
+    key: &Key,
+    dropped: &[Arc<Child>],
+    plan: &mut LoadBalancerPlan,
+) {
+    for child in dropped {
+        plan.changes.push(deletion(child, Cause::Retirement));
+    }
+    let Some(template) = &plan.template else { return };
+    let terminating = world.namespaces.get(&key.namespace).is_some_and(|n| n.terminating);
+    let none = BTreeMap::new();
+    let children = world.children.get(key).unwrap_or(&none);
+    let mut changes = Vec::new();
+    for slot in &plan.slots {
+        let (mut body, cause, version) = match children.get(&slot.number) {
+            // It is going; its name is free when it is gone.
+            Some(child) if child.terminating => continue,
+            Some(child) => match template.difference(slot, child) {
+                None => continue,
+                Some(cause) => (
+                    json!(template.service(slot)),
+                    cause,
+                    Some(child.service.metadata.resource_version.clone()),
+                ),
+            },
+            None if terminating => continue,
+            None if matches!(slot.blocked, Some((Reason::NameTaken, _))) => continue,
+            None => (json!(template.service(slot)), Cause::New, None),
+        };
+        let content = writing::content_of(&body);
+        let action = match version {
+            Some(version) => {
+                body["metadata"]["resourceVersion"] = json!(version);
+                Action::Apply(body)
+            }
+            None => Action::Create(body),
+        };
+        let name = names::service_name(&key.name, slot.number);
+        let change = Change {
+            stage: Stage::Serve,
+            object: ObjectRef { kind: Kind::Service, key: Key::new(key.namespace.clone(), name) },
+            action,
+            cause,
+            pool: plan.pool.clone(),
+            content,
+        };
+        let (change, until) = writing::hold_back(world, change);
+        plan.deadline = earlier(plan.deadline, until);
+        changes.extend(change);
+    }
+    plan.changes.extend(changes);
+}
+
+fn write_status(
+    key: &Key,
+    stored: Option<&Stored<crate::api::L2LoadBalancer>>,
+    plan: &mut LoadBalancerPlan,
+) {
+    let same = match stored {
+        Some(Stored::Valid(lb)) => lb.status.as_ref().is_some_and(|old| is_same(old, &plan.status)),
+        Some(Stored::Broken { conditions, .. }) => {
+            plan.status.conditions.iter().all(|c| conditions.contains(c))
+        }
+        None => true,
+    };
+    if same {
+        return;
+    }
+    let mut status = json!(plan.status);
+    if matches!(stored, Some(Stored::Broken { .. })) {
+        // Nothing but the conditions is known to be right.
+        status = json!({"conditions": plan.status.conditions});
+    }
+    plan.changes.push(status_change(Kind::LoadBalancer, "L2LoadBalancer", key, &status));
+}
+
+/// Whether two statuses say the same, leaving others' conditions aside.
+fn is_same(old: &L2LoadBalancerStatus, new: &L2LoadBalancerStatus) -> bool {
+    old.public_addresses == new.public_addresses
+        && old.slots_ready == new.slots_ready
+        && old.slots == new.slots
+        && old.observed_generation == new.observed_generation
+        && new.conditions.iter().all(|c| old.conditions.contains(c))
+}
+
+fn status_change(kind: Kind, name: &str, key: &Key, status: &Value) -> Change {
+    let mut metadata = json!({"name": key.name});
+    if !key.namespace.is_empty() {
+        metadata["namespace"] = json!(key.namespace);
+    }
+    let body = json!({
+        "apiVersion": format!("{}/{}", names::GROUP, names::VERSION),
+        "kind": name,
+        "metadata": metadata,
+        "status": status,
+    });
+    Change {
+        stage: Stage::Report,
+        object: ObjectRef { kind, key: key.clone() },
+        content: writing::content_of(&body),
+        action: Action::ApplyStatus(body),
+        cause: Cause::Status,
+        pool: None,
+    }
+}

@@ -122,10 +122,20 @@ pub enum Stored<T> {
         error: String,
         /// Its metadata, which always can.
         metadata: Arc<k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>,
+        /// Its conditions, as far as they can be read.
+        conditions: Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition>,
     },
 }
 
 impl<T: kube::Resource> Stored<T> {
+    /// The object, if it can be read.
+    pub fn valid(&self) -> Option<&Arc<T>> {
+        match self {
+            Self::Valid(object) => Some(object),
+            Self::Broken { .. } => None,
+        }
+    }
+
     /// Its metadata.
     pub fn metadata(&self) -> &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
         match self {

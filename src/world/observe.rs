@@ -118,6 +118,11 @@ fn stored<T: DeserializeOwned + kube::Resource>(
         Ok(object) => Ok(Stored::Valid(Arc::new(object))),
         Err(error) => Ok(Stored::Broken {
             error: error.to_string(),
+            conditions: value
+                .pointer("/status/conditions")
+                .cloned()
+                .and_then(|c| serde_json::from_value(c).ok())
+                .unwrap_or_default(),
             metadata: Arc::new(
                 serde_json::from_value::<PartialObjectMeta<L2Advertisement>>(value)?.metadata,
             ),

@@ -100,7 +100,7 @@ fn api_server(config: &LabConfig, logs: &Path) -> Result<Spec> {
         format!("--advertise-address={CONTROL_PLANE}"),
         format!("--service-cluster-ip-range={}", topology::service_ranges(config.dual_stack)),
         format!("--service-account-issuer=https://{CONTROL_PLANE}:6443"),
-        format!("--service-account-key-file={}", file("service-account.key")),
+        format!("--service-account-key-file={}", file("service-account.pub")),
         format!("--service-account-signing-key-file={}", file("service-account.key")),
         format!("--token-auth-file={}", file("tokens.csv")),
         "--authorization-mode=RBAC".into(),
@@ -170,7 +170,9 @@ fn write_files() -> Result<()> {
     write("ca.crt", ca_certificate.pem())?;
     write("api-server.crt", certificate.pem())?;
     write("api-server.key", server_key.serialize_pem())?;
-    write("service-account.key", KeyPair::generate().context("making a key")?.serialize_pem())?;
+    let accounts = KeyPair::generate().context("making a key")?;
+    write("service-account.key", accounts.serialize_pem())?;
+    write("service-account.pub", accounts.public_key_pem())?;
     write("tokens.csv", format!("{TOKEN},administrator,administrator,system:masters\n"))?;
     write_kubeconfig(Path::new(place::KUBECONFIG), TOKEN)
 }

@@ -198,9 +198,8 @@ impl Kubelets {
             "target": {"apiVersion": "v1", "kind": "Node", "name": chosen.name_any()},
         });
         let pods: Api<Pod> = Api::namespaced(self.cluster.client.clone(), &pod.namespace().unwrap_or_default());
-        let body = serde_json::to_vec(&binding).context("encoding the binding")?;
         let _: serde_json::Value = pods
-            .create_subresource("binding", &pod.name_any(), &PostParams::default(), body)
+            .create_subresource("binding", &pod.name_any(), &PostParams::default(), &binding)
             .await
             .context("binding the pod")?;
         Ok(())

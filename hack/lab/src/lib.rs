@@ -1,1 +1,56 @@
-//! A whole real cluster in network namespaces of one machine.
+//! A whole real cluster on one machine, in network namespaces of its own.
+//!
+//! Every program of the cluster is the real one, run as a plain process:
+//! etcd, kube-apiserver, kube-controller-manager, kube-proxy, and MetalLB's
+//! controller and speakers. Every machine of the cluster, and a client
+//! outside it, is a network namespace on one Ethernet segment. The lab itself
+//! plays scheduler and kubelet.
+//!
+//! ```no_run
+//! fn main() -> anyhow::Result<()> {
+//!     let config = l2lb_lab::LabConfig::default();
+//!     let components = config.components();
+//!     l2lb_lab::enter(&components.iter().map(String::as_str).collect::<Vec<_>>())?;
+//!     tokio::runtime::Runtime::new()?.block_on(async {
+//!         let lab = l2lb_lab::Lab::up(config).await?;
+//!         println!("{}", lab.kubectl().run(["get", "nodes"]).await?);
+//!         Ok(())
+//!     })
+//! }
+//! ```
+//!
+//! Tests use [`harness`], which gives each test a lab of its own.
+
+mod cluster;
+mod control_plane;
+mod enter;
+mod http;
+mod kubectl;
+mod kubelet;
+mod lab;
+mod logs;
+mod metallb;
+mod netns;
+mod node;
+pub mod harness;
+pub mod place;
+mod pod;
+mod probe;
+mod process;
+mod sandbox;
+mod segment;
+mod tools;
+pub mod topology;
+
+pub use enter::{Interrupt, enter, enter_with, is_inside};
+pub use http::Response;
+pub use kubectl::Kubectl;
+pub use lab::{Image, Lab, LabConfig, METALLB};
+pub use logs::Write;
+pub use metallb::NAMESPACE as METALLB_NAMESPACE;
+pub use netns::Netns;
+pub use pod::BACKEND_IMAGE;
+pub use probe::{Attempt, Probe};
+pub use process::{Process, Spec};
+pub use segment::Answer;
+pub use tools::build as build_tools;

@@ -1,0 +1,95 @@
+//! Where each kind is found in the API.
+
+use kube::core::ApiResource;
+
+use crate::api::names;
+use crate::world::{Key, Kind};
+
+/// Every kind that is watched.
+pub const KINDS: [Kind; 10] = [
+    Kind::Node,
+    Kind::Namespace,
+    Kind::AddressPool,
+    Kind::LoadBalancer,
+    Kind::Service,
+    Kind::IpAddressPool,
+    Kind::L2Advertisement,
+    Kind::BgpAdvertisement,
+    Kind::ServiceL2Status,
+    Kind::ServiceCidr,
+];
+
+const METALLB_GROUP: &str = "metallb.io";
+
+/// Group, version and plural of a kind.
+pub fn api_resource(kind: Kind) -> ApiResource {
+    let (group, version, plural) = match kind {
+        Kind::Node => ("", "v1", "nodes"),
+        Kind::Namespace => ("", "v1", "namespaces"),
+        Kind::Service => ("", "v1", "services"),
+        Kind::ServiceCidr => ("networking.k8s.io", "v1", "servicecidrs"),
+        Kind::AddressPool => (names::GROUP, names::VERSION, "l2addresspools"),
+        Kind::LoadBalancer => (names::GROUP, names::VERSION, "l2loadbalancers"),
+        Kind::IpAddressPool => (METALLB_GROUP, "v1beta1", "ipaddresspools"),
+        Kind::L2Advertisement => (METALLB_GROUP, "v1beta1", "l2advertisements"),
+        Kind::BgpAdvertisement => (METALLB_GROUP, "v1beta1", "bgpadvertisements"),
+        Kind::ServiceL2Status => (METALLB_GROUP, "v1beta1", "servicel2statuses"),
+    };
+    ApiResource {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        api_version: if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") },
+        kind: kind.as_str().to_owned(),
+        plural: plural.to_owned(),
+    }
+}
+
+/// Name of the definition of a custom kind.
+pub fn definition(kind: Kind) -> Option<String> {
+    let resource = api_resource(kind);
+    (is_ours(kind) || is_metallb(kind)).then(|| format!("{}.{}", resource.plural, resource.group))
+}
+
+/// Whether the kind is one of this project.
+pub fn is_ours(kind: Kind) -> bool {
+    matches!(kind, Kind::AddressPool | Kind::LoadBalancer)
+}
+
+/// Whether the kind is one of MetalLB, which lives in MetalLB's namespace.
+pub fn is_metallb(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::IpAddressPool | Kind::L2Advertisement | Kind::BgpAdvertisement | Kind::ServiceL2Status
+    )
+}
+
+/// The path of an object in the API.
+pub fn path(kind: Kind, key: &Key) -> String {
+    let resource = api_resource(kind);
+    let root = if resource.group.is_empty() { "/api" } else { "/apis" };
+    let base = format!("{root}/{}", resource.api_version);
+    if key.namespace.is_empty() {
+        format!("{base}/{}/{}", resource.plural, key.name)
+    } else {
+        format!("{base}/namespaces/{}/{}/{}", key.namespace, resource.plural, key.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        assert_eq!(
+            path(Kind::Service, &Key::new("shop", "web-0")),
+            "/api/v1/namespaces/shop/services/web-0"
+        );
+        assert_eq!(
+            path(Kind::AddressPool, &Key::new("", "edge")),
+            "/apis/l2lb.io/v1alpha1/l2addresspools/edge"
+        );
+        assert_eq!(definition(Kind::IpAddressPool).unwrap(), "ipaddresspools.metallb.io");
+        assert_eq!(definition(Kind::ServiceCidr), None);
+    }
+}

@@ -1,0 +1,142 @@
+//! The addresses of one slot: those that it has, else those that it had,
+//! else those that its load balancer reserves, else free ones.
+
+use std::net::IpAddr;
+
+use super::books::Books;
+use super::load_balancer::Served;
+use crate::address::Family;
+use crate::api::names;
+use crate::world::{Child, Key, World};
+
+/// The addresses for a slot, one of each family in the order of the families.
+///
+/// # Errors
+/// The families that nothing could be found for.
+pub(super) fn addresses(
+    world: &World,
+    served: &Served,
+    home: &str,
+    child: Option<&Child>,
+    books: &mut Books<'_>,
+) -> Result<Vec<IpAddr>, Vec<Family>> {
+    let mut found: Vec<(Family, IpAddr)> = Vec::with_capacity(served.families.len());
+    if let Some(child) = child {
+        let own = owned(world, served, child, books);
+        for family in &served.families {
+            found.extend(own.iter().find(|a| Family::of(**a) == *family).map(|a| (*family, *a)));
+        }
+    }
+    let missing: Vec<Family> = served
+        .families
+        .iter()
+        .copied()
+        .filter(|family| found.iter().all(|(f, _)| f != family))
+        .collect();
+    if missing.is_empty() {
+        return Ok(found.into_iter().map(|(_, a)| a).collect());
+    }
+    if served.pool.terminating {
+        return Err(missing);
+    }
+    let mut unnamed = Vec::new();
+    for family in missing {
+        let of_family = |a: &IpAddr| Family::of(*a) == family;
+        let had = if child.is_none() { remembered(served, home) } else { Vec::new() };
+        let reserved = served.object.spec.addresses.iter().filter_map(|a| a.parse().ok());
+        let named = had
+            .into_iter()
+            .chain(reserved)
+            .filter(of_family)
+            .find(|a| books.is_free(&served.pool, *a, &served.key));
+        match named {
+            Some(address) => {
+                books.give(&served.pool.name, address);
+                found.push((family, address));
+            }
+            None => unnamed.push(family),
+        }
+    }
+    if !unnamed.is_empty() {
+        let fixed: Vec<IpAddr> = found.iter().map(|(_, a)| *a).collect();
+        let chosen =
+            books.choose(&served.pool, &unnamed, &fixed, home, &served.set, &served.key)?;
+        found.extend(unnamed.into_iter().zip(chosen));
+    }
+    found.sort_by_key(|(family, _)| served.families.iter().position(|f| f == family));
+    Ok(found.into_iter().map(|(_, a)| a).collect())
+}
+
+/// The addresses that an existing child may keep. The Service is the record;
+/// where somebody edited it, the status that was last written and what
+/// MetalLB gave out say what was there before.
+fn owned(world: &World, served: &Served, child: &Child, books: &Books<'_>) -> Vec<IpAddr> {
+    let mut own = child.addresses.clone();
+    let written = served.object.status.as_ref().and_then(|status| {
+        status.slots.iter().find(|s| s.service == child.key.name)
+    });
+    if let Some(written) = written {
+        let before: Vec<IpAddr> =
+            written.addresses.iter().filter_map(|a| a.parse().ok()).collect();
+        let mut sorted = before.clone();
+        sorted.sort_unstable();
+        let families = |all: &[IpAddr]| -> Vec<Family> {
+            Family::BOTH.into_iter().filter(|f| all.iter().any(|a| Family::of(*a) == *f)).collect()
+        };
+        let usable = |a: &IpAddr| {
+            is_held_only_by(world, *a, &child.key)
+                || books.is_free(&served.pool, *a, &served.key)
+        };
+        let shrunk = own.iter().any(|a| !sorted.contains(a)) || own.is_empty();
+        if shrunk
+            && (own.is_empty() || families(&own) == families(&sorted))
+            && !sorted.is_empty()
+            && sorted.iter().all(usable)
+        {
+            own = before;
+        }
+    }
+    own.retain(|address| keeps(world, served, child, *address));
+    own
+}
+
+/// Whether a child keeps an address that it names: MetalLB gave it to it, or
+/// it is in the pool and nobody else has the better claim.
+fn keeps(world: &World, served: &Served, child: &Child, address: IpAddr) -> bool {
+    if child.allocated.contains(&address) {
+        return true;
+    }
+    if !served.pool.ranges.contains(address) {
+        return false;
+    }
+    world.holders(address).filter(|other| **other != child.key).all(|other| {
+        match world.child(other) {
+            Some(other) => {
+                // Two children name it: MetalLB's choice, else the older one.
+                !other.allocated.contains(&address) && claim(child) < claim(other)
+            }
+            None => false,
+        }
+    })
+}
+
+fn claim(child: &Child) -> (bool, Option<jiff::Timestamp>, &Key) {
+    let created = child.service.metadata.creation_timestamp.as_ref().map(|t| t.0);
+    (child.terminating, created, &child.key)
+}
+
+fn is_held_only_by(world: &World, address: IpAddr, service: &Key) -> bool {
+    let mut holders = world.holders(address).peekable();
+    holders.peek().is_some() && holders.all(|h| h == service)
+}
+
+/// The addresses of a home in the status that was last written: a Service
+/// that was deleted by hand comes back with the same ones.
+fn remembered(served: &Served, home: &str) -> Vec<IpAddr> {
+    let slots = served.object.status.iter().flat_map(|s| &s.slots);
+    slots
+        .filter(|s| names::node_value(&s.node) == home)
+        .flat_map(|s| &s.addresses)
+        .filter_map(|a| a.parse().ok())
+        .collect()
+}

@@ -1,0 +1,256 @@
+//! What concerns more than one load balancer: the nodes, the pools, the sets
+//! of candidate nodes, and who reserves which address.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::pool::PoolView;
+use crate::api::{L2LoadBalancer, OnCordon};
+use crate::selector::Selector;
+use crate::world::{Key, Node, Stored, World};
+
+/// A node, as the planner sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct NodeView {
+    pub name: String,
+    /// The name as a label value.
+    pub value: Arc<str>,
+    pub hostname: Option<String>,
+    /// Its label `kubernetes.io/hostname` is there and no other node has the same.
+    pub identifiable: bool,
+    pub labels: BTreeMap<String, String>,
+    /// Ready, with a network, not on its way out.
+    pub well: bool,
+    pub cordoned: bool,
+    pub drained: bool,
+    /// Labelled against use by load balancers, or being deleted.
+    pub excluded: bool,
+    pub since: Option<Timestamp>,
+}
+
+impl NodeView {
+    /// What a load balancer of a pool may expect of the node.
+    pub fn standing(&self, on_cordon: OnCordon) -> Standing {
+        if !self.well {
+            Standing::Lost
+        } else if self.drained || (self.cordoned && on_cordon == OnCordon::Handover) {
+            Standing::Draining
+        } else {
+            Standing::Serving
+        }
+    }
+}
+
+/// What may be expected of a balancer node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It announces.
+    Serving,
+    /// It announces still, and is about to stop.
+    Draining,
+    /// It cannot announce.
+    Lost,
+}
+
+/// A member of a [`CandidateSet`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Member {
+    pub name: String,
+    pub value: Arc<str>,
+    pub hostname: String,
+    pub standing: Standing,
+    pub since: Option<Timestamp>,
+    /// Number of the node in the planner's tables.
+    pub id: u32,
+}
+
+/// The nodes that may announce the addresses of the load balancers of one
+/// pool that have one selector in common. They share advertisements.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CandidateSet {
+    pub pool: String,
+    /// Stands for the selector in names and labels.
+    pub id: String,
+    /// The pool's and the load balancer's selector in one.
+    pub selector: Selector,
+    /// Sorted by name.
+    pub members: Vec<Member>,
+    /// Nodes that are selected and cannot be told apart from others.
+    pub unidentifiable: Vec<(String, Option<String>)>,
+}
+
+impl CandidateSet {
+    pub fn member(&self, value: &str) -> Option<&Member> {
+        self.members.iter().find(|m| &*m.value == value)
+    }
+}
+
+/// What concerns more than one load balancer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Environment {
+    pub nodes: Vec<NodeView>,
+    pub by_value: HashMap<Arc<str>, usize>,
+    pub pools: BTreeMap<String, Arc<PoolView>>,
+    /// Every load balancer, the oldest first.
+    pub order: Vec<Key>,
+    /// Who named an address in `spec.addresses`: the oldest.
+    pub reserved: HashMap<IpAddr, Key>,
+    /// Addresses of nodes, which are never given out.
+    pub node_addresses: HashMap<IpAddr, String>,
+    sets: BTreeMap<(String, Selector), Arc<CandidateSet>>,
+}
+
+impl Environment {
+    /// Reads it from the world. What did not change since `previous` is the
+    /// same `Arc`, by which [`super::Planner`] knows that it did not.
+    pub fn read(world: &World, previous: &Self) -> Self {
+        let nodes = read_nodes(world);
+        let by_value =
+            nodes.iter().enumerate().map(|(i, n)| (Arc::clone(&n.value), i)).collect();
+        let mut order: Vec<_> = world
+            .load_balancers
+            .iter()
+            .map(|(key, lb)| (lb.metadata().creation_timestamp.clone(), key))
+            .collect();
+        order.sort();
+        let order: Vec<Key> = order.into_iter().map(|(_, key)| key.clone()).collect();
+        let mut reserved = HashMap::new();
+        for key in &order {
+            let Some(Stored::Valid(lb)) = world.load_balancers.get(key) else { continue };
+            if lb.metadata.deletion_timestamp.is_none() {
+                for address in lb.spec.addresses.iter().filter_map(|a| a.parse().ok()) {
+                    reserved.entry(address).or_insert_with(|| key.clone());
+                }
+            }
+        }
+        let node_addresses = world
+            .nodes
+            .values()
+            .flat_map(|n| n.addresses.iter().map(|a| (*a, n.name.clone())))
+            .collect();
+        let pools = super::pool::read_all(world)
+            .into_iter()
+            .map(|view| {
+                let same = previous.pools.get(&view.name).filter(|old| ***old == view).cloned();
+                (view.name.clone(), same.unwrap_or_else(|| Arc::new(view)))
+            })
+            .collect();
+        Self { nodes, by_value, pools, order, reserved, node_addresses, sets: BTreeMap::new() }
+    }
+
+    /// The node of a label value.
+    pub fn node(&self, value: &str) -> Option<&NodeView> {
+        self.by_value.get(value).map(|i| &self.nodes[*i])
+    }
+
+    /// The candidates for a load balancer of a pool with a selector of its own.
+    pub fn candidates(
+        &mut self,
+        pool: &PoolView,
+        own: &Selector,
+        previous: &Self,
+        ids: &mut NodeIds,
+    ) -> Arc<CandidateSet> {
+        let key = (pool.name.clone(), own.clone());
+        if let Some(set) = self.sets.get(&key) {
+            return Arc::clone(set);
+        }
+        let selector = pool.node_selector.and(own);
+        let selected = self.nodes.iter().filter(|n| !n.excluded && selector.matches(&n.labels));
+        let (good, bad): (Vec<_>, Vec<_>) = selected.partition(|n| n.identifiable);
+        let set = CandidateSet {
+            pool: pool.name.clone(),
+            id: selector.digest(),
+            members: good
+                .into_iter()
+                .map(|n| Member {
+                    name: n.name.clone(),
+                    value: Arc::clone(&n.value),
+                    hostname: n.hostname.clone().unwrap_or_default(),
+                    standing: n.standing(pool.on_cordon),
+                    since: n.since,
+                    id: ids.id(&n.value),
+                })
+                .collect(),
+            unidentifiable: bad.into_iter().map(|n| (n.name.clone(), n.hostname.clone())).collect(),
+            selector,
+        };
+        let same = previous.sets.get(&key).filter(|old| ***old == set).cloned();
+        let set = same.unwrap_or_else(|| Arc::new(set));
+        self.sets.insert(key, Arc::clone(&set));
+        set
+    }
+
+    /// Every set that was asked for, by pool and id: two selectors that are
+    /// written differently and come to the same share one.
+    pub fn sets(&self) -> BTreeMap<(&str, &str), &Arc<CandidateSet>> {
+        self.sets.values().map(|s| ((s.pool.as_str(), s.id.as_str()), s)).collect()
+    }
+
+    /// Forgets the sets that nobody asks for any more.
+    pub fn drop_sets_except(&mut self, wanted: &BTreeSet<(String, String)>) {
+        self.sets.retain(|_, s| wanted.contains(&(s.pool.clone(), s.id.clone())));
+    }
+}
+
+/// Numbers for nodes that stay the same while the planner lives. Nothing is
+/// ever ordered by them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct NodeIds(HashMap<Arc<str>, u32>);
+
+impl NodeIds {
+    pub fn id(&mut self, value: &Arc<str>) -> u32 {
+        let next = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
+        *self.0.entry(Arc::clone(value)).or_insert(next)
+    }
+
+    pub fn get(&self, value: &str) -> Option<u32> {
+        self.0.get(value).copied()
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+fn read_nodes(world: &World) -> Vec<NodeView> {
+    let mut hostnames: HashMap<&str, u32> = HashMap::new();
+    for node in world.nodes.values() {
+        if let Some(hostname) = node.hostname() {
+            *hostnames.entry(hostname).or_default() += 1;
+        }
+    }
+    let is_unique = |node: &Node| node.hostname().is_some_and(|h| hostnames.get(h) == Some(&1));
+    world
+        .nodes
+        .values()
+        .map(|node| NodeView {
+            name: node.name.clone(),
+            value: node.value().into(),
+            hostname: node.hostname().map(str::to_owned),
+            identifiable: is_unique(node),
+            labels: node.labels.clone(),
+            well: node.ready && !node.network_unavailable,
+            cordoned: node.cordoned,
+            drained: node.drained,
+            excluded: node.terminating
+                || (node.is_excluded() && !world.options.ignore_exclude_label),
+            since: node.since,
+        })
+        .collect()
+}
+
+/// The addresses that belong to nodes, as a set for a quick look.
+pub(super) fn address_set(environment: &Environment) -> HashSet<IpAddr> {
+    environment.node_addresses.keys().copied().collect()
+}
+
+/// The own selector of a load balancer.
+pub(super) fn own_selector(
+    load_balancer: &L2LoadBalancer,
+) -> Result<Selector, crate::selector::SelectorError> {
+    Selector::parse(load_balancer.spec.node_selector.as_ref())
+}

@@ -1,0 +1,406 @@
+//! One load balancer: may it be served, and with which slots.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::books::Books;
+use super::environment::{CandidateSet, Environment, Member, Standing};
+use super::pin::Situation;
+use super::pool::PoolView;
+use crate::address::Family;
+use crate::api::{L2LoadBalancer, Reason, SlotPhase, names};
+use crate::world::{Child, Key, World};
+
+/// A load balancer that may be served, with all that decides about it.
+#[derive(Clone, Debug)]
+pub(super) struct Served {
+    pub key: Key,
+    pub object: Arc<L2LoadBalancer>,
+    pub pool: Arc<PoolView>,
+    pub set: Arc<CandidateSet>,
+    pub families: Vec<Family>,
+    pub retirement: jiff::SignedDuration,
+}
+
+/// One slot as it should be, and as it is seen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SlotPlan {
+    /// Its number, for life.
+    pub number: u32,
+    /// The node that it belongs to, as a label value.
+    pub home: String,
+    /// The node that it is pinned to, as a label value.
+    pub pin: String,
+    /// Its addresses, in the order of the Service's families.
+    pub addresses: Vec<IpAddr>,
+    /// When it is deleted because its home left.
+    pub retire_at: Option<Timestamp>,
+    /// The node that reports to announce it.
+    pub announced_by: Option<String>,
+    /// That node is alive, as far as is known.
+    pub live: bool,
+    /// MetalLB has given it all its addresses.
+    pub allocated: bool,
+    /// Where it is in its life.
+    pub phase: SlotPhase,
+    /// What a person should know about it.
+    pub message: Option<String>,
+    /// Its Service cannot be made: why.
+    pub blocked: Option<(Reason, String)>,
+}
+
+/// A balancer node that has no slot, and what was missing.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Unmet {
+    pub node: String,
+    pub families: Vec<Family>,
+}
+
+/// The slots of one load balancer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Slots {
+    pub slots: Vec<SlotPlan>,
+    /// Children that go: retired, or left by an L2LoadBalancer of the same name.
+    pub dropped: Vec<Arc<Child>>,
+    pub unmet: Vec<Unmet>,
+    /// Homes that left together, when that was more than half.
+    pub held: Vec<String>,
+    /// Slots that there should be.
+    pub wanted: usize,
+    pub deadline: Option<Timestamp>,
+}
+
+impl Slots {
+    pub fn until(&mut self, at: Option<Timestamp>) {
+        self.deadline = earlier(self.deadline, at);
+    }
+}
+
+/// The earlier of two times, where none is never.
+pub(super) fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+/// The annotation by which an administrator confirms that more than half of
+/// the nodes were meant to leave.
+pub(super) const CONFIRM: &str = "l2lb.io/confirm-retirement";
+
+/// A slot in the making.
+struct Draft {
+    number: u32,
+    home: String,
+    retire_at: Option<Timestamp>,
+    child: Option<Arc<Child>>,
+}
+
+/// Decides on the slots of a load balancer.
+pub(super) fn decide(
+    world: &World,
+    environment: &Environment,
+    served: &Served,
+    books: &mut Books<'_>,
+) -> Slots {
+    let mut result = Slots::default();
+    let none = BTreeMap::new();
+    let children = world.children.get(&served.key).unwrap_or(&none);
+    let uid = served.object.metadata.uid.as_ref();
+    let mut drafts: Vec<Draft> = Vec::with_capacity(children.len());
+    for child in children.values().filter(|c| !c.terminating) {
+        if child.owner.is_some() && child.owner.as_ref() != uid {
+            result.dropped.push(Arc::clone(child));
+        } else {
+            drafts.push(Draft {
+                number: child.slot,
+                home: child.home.clone(),
+                retire_at: child.retire_at,
+                child: Some(Arc::clone(child)),
+            });
+        }
+    }
+    result.wanted =
+        served.set.members.len().min(served.object.spec.max_nodes.map_or(usize::MAX, |m| m as usize));
+    retire(world.now, served, &mut drafts, books, &mut result);
+    join(world, served, &mut drafts, books, &mut result);
+    drafts.sort_by_key(|d| d.number);
+    for draft in drafts {
+        if let Some(slot) = finish(world, environment, served, draft, books, &mut result) {
+            result.slots.push(slot);
+        }
+    }
+    result.slots.sort_by_key(|s| s.number);
+    result
+}
+
+/// Decides which slots stay, which retire, and drops those whose time has come.
+fn retire(
+    now: Timestamp,
+    served: &Served,
+    drafts: &mut Vec<Draft>,
+    books: &mut Books<'_>,
+    result: &mut Slots,
+) {
+    // A node is home to one slot: of two, the one that is not retiring, then
+    // the lower number.
+    drafts.sort_by_key(|d| (d.retire_at.is_some(), d.number));
+    let mut homes = BTreeSet::new();
+    let (mut staying, mut leaving): (Vec<usize>, Vec<usize>) = (0..drafts.len()).partition(|i| {
+        served.set.member(&drafts[*i].home).is_some() && homes.insert(drafts[*i].home.clone())
+    });
+    let before = drafts.iter().filter(|d| d.retire_at.is_none()).count();
+    // The last ones in that order go first when maxNodes was lowered.
+    while staying.len() > result.wanted && staying.len() > 1 {
+        leaving.extend(staying.pop());
+    }
+    for index in &staying {
+        if drafts[*index].retire_at.take().is_some() {
+            books.note_home(&drafts[*index].home, 1);
+        }
+    }
+    let gone: Vec<usize> = leaving
+        .iter()
+        .copied()
+        .filter(|i| drafts[*i].retire_at.is_none() && served.set.member(&drafts[*i].home).is_none())
+        .collect();
+    let confirmed = served
+        .object
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|a| a.get(CONFIRM))
+        .is_some_and(|v| v == "true");
+    let hold = before > 1 && gone.len() * 2 > before && !confirmed;
+    if hold {
+        result.held = gone.iter().map(|i| drafts[*i].home.clone()).collect();
+    }
+    for index in leaving {
+        let draft = &mut drafts[index];
+        // The last slot never retires: better one address than none.
+        let last = staying.is_empty() && before <= 1;
+        if draft.retire_at.is_none() && !last && !(hold && gone.contains(&index)) {
+            draft.retire_at = now.checked_add(served.retirement).ok();
+            books.note_home(&draft.home, -1);
+        }
+    }
+    let mut left = drafts.len();
+    drafts.retain(|draft| match (draft.retire_at, &draft.child) {
+        (Some(at), Some(child)) if at <= now && left > 1 => {
+            left -= 1;
+            result.dropped.push(Arc::clone(child));
+            false
+        }
+        _ => true,
+    });
+}
+
+/// Gives the nodes that have no slot one: a retiring slot, else a new one.
+fn join(
+    world: &World,
+    served: &Served,
+    drafts: &mut Vec<Draft>,
+    books: &mut Books<'_>,
+    result: &mut Slots,
+) {
+    let homes: BTreeSet<&str> =
+        drafts.iter().filter(|d| d.retire_at.is_none()).map(|d| d.home.as_str()).collect();
+    let settled = homes.iter().filter(|h| served.set.member(h).is_some()).count();
+    let need = result.wanted.saturating_sub(settled);
+    if need == 0 {
+        return;
+    }
+    let mut joining: Vec<&Member> =
+        served.set.members.iter().filter(|m| !homes.contains(&*m.value)).collect();
+    if need < joining.len() {
+        joining.sort_by_cached_key(|m| {
+            (m.standing != Standing::Serving, books.homes(m), m.name.clone())
+        });
+        joining.truncate(need);
+    }
+    // Whoever had a slot before, by the status that was last written, gets
+    // the same number again.
+    joining.sort_by_cached_key(|m| (remembered(served, &m.value).is_none(), m.name.clone()));
+    let taken = world.children.get(&served.key);
+    for member in joining {
+        books.note_home(&member.value, 1);
+        let heirless = drafts
+            .iter_mut()
+            .filter(|d| served.set.member(&d.home).is_none() || d.retire_at.is_some())
+            .min_by_key(|d| d.number);
+        if let Some(draft) = heirless {
+            if draft.retire_at.take().is_none() {
+                books.note_home(&draft.home, -1);
+                result.held.retain(|h| *h != draft.home);
+            }
+            draft.home = member.value.to_string();
+            continue;
+        }
+        let is_taken = |number: u32| {
+            drafts.iter().any(|d| d.number == number)
+                || taken.is_some_and(|t| t.contains_key(&number))
+        };
+        let number = remembered(served, &member.value)
+            .and_then(|s| s.service.rsplit_once('-')?.1.parse().ok())
+            .filter(|n| *n < names::MAX_SLOTS && !is_taken(*n))
+            .or_else(|| (0..names::MAX_SLOTS).find(|n| !is_taken(*n)));
+        if let Some(number) = number {
+            drafts.push(Draft {
+                number,
+                home: member.value.to_string(),
+                retire_at: None,
+                child: None,
+            });
+        }
+    }
+}
+
+/// The slot of a node in the status that was last written.
+fn remembered<'a>(served: &'a Served, home: &str) -> Option<&'a crate::api::SlotStatus> {
+    let status = served.object.status.as_ref()?;
+    status.slots.iter().find(|s| names::node_value(&s.node) == home)
+}
+
+/// Completes a slot: addresses, pin and what is seen of it. `None` when it
+/// cannot be made.
+fn finish(
+    world: &World,
+    environment: &Environment,
+    served: &Served,
+    draft: Draft,
+    books: &mut Books<'_>,
+    result: &mut Slots,
+) -> Option<SlotPlan> {
+    let key = Key::new(
+        served.key.namespace.clone(),
+        names::service_name(&served.key.name, draft.number),
+    );
+    let home_name = display_name(environment, &draft.home);
+    let mut blocked = None;
+    let addresses = if draft.child.is_none() && world.foreign_services.contains_key(&key) {
+        blocked = Some((
+            Reason::NameTaken,
+            format!("Service {key} exists and is not ours: rename or delete it"),
+        ));
+        Vec::new()
+    } else {
+        match super::address::addresses(world, served, &draft.home, draft.child.as_deref(), books) {
+            Ok(addresses) => addresses,
+            Err(families) => {
+                result.unmet.push(Unmet { node: home_name.clone(), families });
+                // What it has is kept; a new slot is not made.
+                draft.child.as_ref().map(|c| c.addresses.clone())?
+            }
+        }
+    };
+    let refusal =
+        world.refusals.get(&crate::world::ObjectRef { kind: crate::world::Kind::Service, key: key.clone() });
+    if let (Some(refusal), None) = (refusal, &blocked) {
+        blocked = Some((Reason::Refused, format!("Service {key} was refused: {}", refusal.message)));
+    }
+    let seen = Seen::of(world, environment, &key, draft.child.as_deref(), &addresses);
+    let announcer =
+        seen.live.iter().filter_map(|name| served.set.member(&names::node_value(name))).next();
+    let deciding = crate::metallb::election::deciding_address(&addresses);
+    let current = draft.child.as_ref().map(|c| c.pin.as_str());
+    let pin = Situation {
+        set: &served.set,
+        home: &draft.home,
+        pin: current,
+        announcer,
+        deciding: deciding.as_deref(),
+        now: world.now,
+        hold_down: world.options.hold_down,
+    }
+    .decide(books);
+    if current != Some(pin.to.as_str()) {
+        books.note_pin(current, &pin.to);
+    }
+    result.until(pin.until);
+    result.until(draft.retire_at.filter(|at| *at > world.now));
+    let mut slot = SlotPlan {
+        number: draft.number,
+        announced_by: seen.shown(environment, &pin.to),
+        live: !seen.live.is_empty(),
+        allocated: seen.allocated,
+        home: draft.home,
+        pin: pin.to,
+        addresses,
+        retire_at: draft.retire_at,
+        phase: SlotPhase::Pending,
+        message: None,
+        blocked,
+    };
+    super::status::describe(&mut slot, environment, &served.set, &result.held);
+    Some(slot)
+}
+
+/// The slots of a load balancer that may not be served: as they are.
+pub(super) fn frozen(world: &World, environment: &Environment, key: &Key) -> Slots {
+    let mut result = Slots::default();
+    let children = world.children.get(key).into_iter().flat_map(|c| c.values());
+    for child in children.filter(|c| !c.terminating) {
+        let seen = Seen::of(world, environment, &child.key, Some(child), &child.addresses);
+        let mut slot = SlotPlan {
+            number: child.slot,
+            home: child.home.clone(),
+            pin: child.pin.clone(),
+            addresses: child.addresses.clone(),
+            retire_at: child.retire_at,
+            announced_by: seen.shown(environment, &child.pin),
+            live: !seen.live.is_empty(),
+            allocated: seen.allocated,
+            phase: SlotPhase::Pending,
+            message: None,
+            blocked: None,
+        };
+        super::status::describe_frozen(&mut slot, environment);
+        result.slots.push(slot);
+    }
+    result.wanted = result.slots.len();
+    result
+}
+
+/// What is seen of a slot's announcement.
+struct Seen<'a> {
+    /// Nodes that say they announce it, and are alive as far as is known.
+    live: Vec<&'a str>,
+    all: Vec<&'a str>,
+    allocated: bool,
+}
+
+impl<'a> Seen<'a> {
+    fn of(
+        world: &'a World,
+        environment: &Environment,
+        key: &Key,
+        child: Option<&Child>,
+        addresses: &[IpAddr],
+    ) -> Self {
+        let all: Vec<&str> = world.announcers(key).collect();
+        let live = all
+            .iter()
+            .copied()
+            .filter(|n| environment.node(&names::node_value(n)).is_some_and(|n| n.well))
+            .collect();
+        let allocated = child.is_some_and(|c| {
+            !addresses.is_empty() && addresses.iter().all(|a| c.allocated.contains(a))
+        });
+        Self { live, all, allocated }
+    }
+
+    /// The announcer to show: the pinned node if it says so, else a live one.
+    fn shown(&self, environment: &Environment, pin: &str) -> Option<String> {
+        let pinned = environment.node(pin).map(|n| n.name.as_str());
+        let found = pinned.filter(|p| self.live.contains(p)).or_else(|| self.live.first().copied());
+        found.or_else(|| self.all.first().copied()).map(str::to_owned)
+    }
+}
+
+/// A node's name for people, from its label value.
+pub(super) fn display_name(environment: &Environment, value: &str) -> String {
+    environment.node(value).map_or_else(|| value.to_owned(), |n| n.name.clone())
+}

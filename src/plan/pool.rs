@@ -1,0 +1,319 @@
+//! L2AddressPools: are they usable, and what MetalLB must be given for them.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use super::neighbours;
+use crate::address::{AddressRange, Family, RangeSet};
+use crate::api::condition::Verdict;
+use crate::api::{ConditionType, L2AddressPool, L2AddressPoolSpec, OnCordon, Reason, names};
+use crate::metallb::{IpAddressPoolSpec, ServiceAllocation};
+use crate::selector::{self, Selector};
+use crate::world::{Key, Kind, ObjectRef, Stored, World};
+
+/// A pool as the planner sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct PoolView {
+    pub name: String,
+    pub generation: Option<i64>,
+    pub uid: Option<String>,
+    /// Being deleted: it gives out nothing new.
+    pub terminating: bool,
+    /// Condition Accepted.
+    pub accepted: Verdict,
+    /// Condition Configured: what stands between MetalLB and this pool.
+    pub configured: Verdict,
+    /// What it may give out: its ranges without the exclusions.
+    pub ranges: RangeSet,
+    pub avoid_buggy: bool,
+    pub node_selector: Selector,
+    pub namespace_selector: Option<Selector>,
+    pub interfaces: Vec<String>,
+    pub load_balancer_class: String,
+    pub on_cordon: OnCordon,
+    /// A foreign advertisement that outranks our preferences.
+    pub conflict: Option<String>,
+    /// MetalLB has its IPAddressPool already.
+    pub exists: bool,
+}
+
+impl PoolView {
+    /// Whether new Services may be made: accepted, and MetalLB has the pool
+    /// or will have it before them.
+    pub fn usable(&self) -> Result<(), (Reason, String)> {
+        if !self.accepted.holds {
+            let (reason, message) = (self.accepted.reason, &self.accepted.message);
+            let reason = match reason {
+                Reason::MetalLBMissing | Reason::MetalLBTooOld => reason,
+                _ => Reason::PoolNotAccepted,
+            };
+            return Err((reason, format!("L2AddressPool {} is not accepted: {message}", self.name)));
+        }
+        if !self.configured.holds && !self.exists {
+            let message = &self.configured.message;
+            return Err((
+                self.configured.reason,
+                format!("L2AddressPool {} cannot be given to MetalLB: {message}", self.name),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Addresses of a family that it can give out in all.
+    pub fn capacity(&self, family: Family) -> u128 {
+        let buggy = if self.avoid_buggy { self.ranges.count_buggy(family) } else { 0 };
+        self.ranges.len(family) - buggy
+    }
+
+    /// The spec of MetalLB's pool. `in_use` are addresses outside the ranges
+    /// that Services still hold: taking one out of the pool would take it
+    /// from the Service.
+    pub fn ip_address_pool(
+        &self,
+        in_use: impl IntoIterator<Item = AddressRange>,
+        metallb_namespace: &str,
+    ) -> IpAddressPoolSpec {
+        let mut addresses: Vec<String> = Vec::new();
+        for range in self.ranges.plus(in_use).ranges() {
+            addresses.push(range.to_string());
+        }
+        let mut namespaces = Vec::new();
+        let mut namespace_selectors: Vec<LabelSelector> = Vec::new();
+        if let Some(selector) = &self.namespace_selector
+            && !selector.is_everything()
+        {
+            namespace_selectors.push(selector.to_label_selector());
+            // MetalLB takes a set of namespaces that comes out empty as no
+            // restriction. Its own namespace, where tenants have no rights,
+            // keeps the set from being empty.
+            namespaces.push(metallb_namespace.to_owned());
+        }
+        IpAddressPoolSpec {
+            addresses,
+            auto_assign: Some(false),
+            avoid_buggy_ips: Some(self.avoid_buggy),
+            service_allocation: Some(ServiceAllocation {
+                namespaces,
+                namespace_selectors,
+                service_selectors: vec![selector::labels([
+                    (names::MANAGED_BY, names::MANAGED_BY_VALUE),
+                    (names::POOL, &self.name),
+                ])],
+            }),
+        }
+    }
+}
+
+/// What the spec alone says.
+pub(super) struct ParsedSpec {
+    pub all: RangeSet,
+    pub usable: RangeSet,
+    pub nodes: Selector,
+    pub namespaces: Option<Selector>,
+}
+
+/// Reads a pool's spec, or says in a sentence what is wrong with it.
+pub(super) fn parse_spec(name: &str, spec: &L2AddressPoolSpec) -> Result<ParsedSpec, String> {
+    if name.len() > names::MAX_POOL_NAME {
+        return Err(format!(
+            "the name has {} characters; at most {} fit, because MetalLB's pool is named l2lb-NAME \
+             and must fit a label value",
+            name.len(),
+            names::MAX_POOL_NAME
+        ));
+    }
+    let read = |field: &str, texts: &[String]| -> Result<RangeSet, String> {
+        let mut ranges: Vec<AddressRange> = Vec::new();
+        for (index, text) in texts.iter().enumerate() {
+            ranges.push(
+                AddressRange::parse(text).map_err(|e| format!("spec.{field}[{index}]: {e}"))?,
+            );
+        }
+        Ok(ranges.into_iter().collect())
+    };
+    let all = read("addresses", &spec.addresses)?;
+    let usable = all.minus(&read("excludedAddresses", &spec.excluded_addresses)?);
+    if usable.is_empty() {
+        return Err("spec.addresses without spec.excludedAddresses leaves no address: widen the \
+                    one or shorten the other"
+            .to_owned());
+    }
+    let nodes = Selector::parse(spec.node_selector.as_ref())
+        .map_err(|e| format!("spec.nodeSelector: {e}"))?;
+    let namespaces = match &spec.namespace_selector {
+        Some(selector) => Some(
+            Selector::parse(Some(selector)).map_err(|e| format!("spec.namespaceSelector: {e}"))?,
+        ),
+        None => None,
+    };
+    Ok(ParsedSpec { all, usable, nodes, namespaces })
+}
+
+/// Every pool, the oldest first: where two overlap, the older one stands.
+pub(super) fn read_all(world: &World) -> Vec<PoolView> {
+    let mut stored: Vec<_> = world.pools.iter().collect();
+    stored.sort_by_key(|(name, pool)| (pool.metadata().creation_timestamp.clone(), *name));
+    let mut taken: Vec<(String, RangeSet)> = Vec::new();
+    let mut views = Vec::new();
+    for (name, pool) in stored {
+        let view = match pool {
+            Stored::Valid(pool) => read_one(world, pool, &mut taken),
+            Stored::Broken { error, metadata, .. } => {
+                let mut view = blank(name, metadata.generation, metadata.uid.clone());
+                view.accepted = Verdict::fails(
+                    ConditionType::Accepted,
+                    Reason::Unreadable,
+                    format!("the stored object cannot be read ({error}): apply it again"),
+                );
+                view
+            }
+        };
+        views.push(view);
+    }
+    views
+}
+
+fn blank(name: &str, generation: Option<i64>, uid: Option<String>) -> PoolView {
+    PoolView {
+        name: name.to_owned(),
+        generation,
+        uid,
+        terminating: false,
+        accepted: Verdict::holds(ConditionType::Accepted, "the pool is in use"),
+        configured: Verdict::holds(
+            ConditionType::Configured,
+            format!("MetalLB has IPAddressPool {}", names::ip_address_pool_name(name)),
+        ),
+        ranges: RangeSet::default(),
+        avoid_buggy: false,
+        node_selector: Selector::default(),
+        namespace_selector: None,
+        interfaces: Vec::new(),
+        load_balancer_class: String::new(),
+        on_cordon: OnCordon::default(),
+        conflict: None,
+        exists: false,
+    }
+}
+
+fn read_one(
+    world: &World,
+    pool: &L2AddressPool,
+    taken: &mut Vec<(String, RangeSet)>,
+) -> PoolView {
+    let name = pool.metadata.name.as_deref().unwrap_or_default();
+    let mut view = blank(name, pool.metadata.generation, pool.metadata.uid.clone());
+    view.terminating = pool.metadata.deletion_timestamp.is_some();
+    let mut interfaces = pool.spec.interfaces.clone();
+    interfaces.sort();
+    interfaces.dedup();
+    view.interfaces = interfaces;
+    view.avoid_buggy = pool.spec.avoid_buggy_ips;
+    view.on_cordon = pool.spec.on_cordon;
+    view.load_balancer_class = pool.spec.load_balancer_class.clone();
+
+    let metallb_name = names::ip_address_pool_name(name);
+    let existing = world.ip_address_pools.get(&metallb_name);
+    let ours = existing.is_some_and(|p| is_ours(p.metadata(), name));
+    view.exists = ours;
+
+    let refuse = |reason, message| Verdict::fails(ConditionType::Accepted, reason, message);
+    match parse_spec(name, &pool.spec) {
+        Err(message) => view.accepted = refuse(Reason::InvalidSpec, message),
+        Ok(parsed) => {
+            view.ranges = parsed.usable;
+            view.node_selector = parsed.nodes;
+            view.namespace_selector = parsed.namespaces;
+            if let Err((reason, message)) =
+                neighbours::judge_pool(world, name, &parsed.all, &view.ranges, taken)
+            {
+                view.accepted = refuse(reason, message);
+            } else {
+                taken.push((name.to_owned(), parsed.all));
+            }
+        }
+    }
+    view.conflict = neighbours::conflicting_advertisement(world, name);
+
+    let unconfigured =
+        |reason, message| Verdict::fails(ConditionType::Configured, reason, message);
+    if !world.capabilities.installed {
+        view.configured = unconfigured(
+            Reason::MetalLBMissing,
+            format!(
+                "the resource definitions of MetalLB (ipaddresspools.metallb.io, \
+                 l2advertisements.metallb.io) are not installed: install MetalLB 0.16.2 or later \
+                 in namespace {}; this pool is served as soon as they appear",
+                world.options.metallb_namespace
+            ),
+        );
+    } else if !world.capabilities.can_prefer() {
+        view.configured = unconfigured(
+            Reason::MetalLBTooOld,
+            "the installed MetalLB's L2Advertisement has no preferredNodeSelectors: upgrade \
+             MetalLB to 0.16.2 or later"
+                .to_owned(),
+        );
+    } else if existing.is_some() && !ours {
+        view.configured = unconfigured(
+            Reason::NameTaken,
+            format!(
+                "IPAddressPool {}/{metallb_name} exists and is not ours: rename or delete it",
+                world.options.metallb_namespace
+            ),
+        );
+    } else if let Some((object, refusal)) = refusal(world, name) {
+        view.configured = unconfigured(
+            Reason::Refused,
+            format!("{object} was refused: {}", refusal.message),
+        );
+    }
+    view
+}
+
+/// The first refusal of one of the pool's MetalLB objects.
+fn refusal<'a>(
+    world: &'a World,
+    pool: &str,
+) -> Option<(&'a ObjectRef, &'a crate::world::Refusal)> {
+    let pool_name = names::ip_address_pool_name(pool);
+    world.refusals.iter().find(|(object, _)| match object.kind {
+        Kind::IpAddressPool => object.key.name == pool_name,
+        // l2lb-POOL-DIGEST-NODE: the digest has ten digits, which tells pool
+        // `a` from pool `a-b`.
+        Kind::L2Advertisement => object
+            .key
+            .name
+            .strip_prefix(&format!("{pool_name}-"))
+            .and_then(|rest| rest.split('-').next())
+            .is_some_and(|d| d.len() == 10 && d.bytes().all(|b| b.is_ascii_hexdigit())),
+        _ => false,
+    })
+}
+
+/// Whether a MetalLB object is one that this project made for a pool.
+pub(super) fn is_ours(
+    meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    pool: &str,
+) -> bool {
+    owned_pool(meta).is_some_and(|p| p == pool)
+}
+
+/// The pool that one of our MetalLB objects was made for.
+pub(super) fn owned_pool(
+    meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+) -> Option<&str> {
+    let labels = meta.labels.as_ref()?;
+    (labels.get(names::MANAGED_BY)? == names::MANAGED_BY_VALUE)
+        .then(|| labels.get(names::POOL).map(String::as_str))?
+}
+
+/// Names MetalLB's pool for a pool of ours.
+pub(super) fn ip_address_pool_ref(world: &World, pool: &str) -> ObjectRef {
+    ObjectRef {
+        kind: Kind::IpAddressPool,
+        key: Key::new(
+            world.options.metallb_namespace.clone(),
+            names::ip_address_pool_name(pool),
+        ),
+    }
+}

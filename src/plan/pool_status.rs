@@ -1,0 +1,145 @@
+//! What is said of a pool.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use serde_json::json;
+
+use super::change::{Change, PlannedEvent};
+use super::pool::PoolView;
+use super::status_change;
+use crate::address::Family;
+use crate::api::condition::Verdict;
+use crate::api::{ConditionType, FamilyCount, L2AddressPoolStatus, Reason};
+use crate::world::{Key, Kind, ObjectRef, Stored, World};
+
+/// Adds the addresses of the pool that others hold: foreign Services, and
+/// children whose load balancer is no more.
+pub(super) fn count_others(world: &World, view: &PoolView, held: &mut FamilyCount) {
+    let foreign = world.foreign_services.values().flat_map(|s| s.addresses.iter());
+    let orphaned = world
+        .children
+        .iter()
+        .filter(|(key, _)| {
+            world.load_balancers.get(key).is_none_or(|lb| {
+                lb.metadata().deletion_timestamp.is_some()
+            })
+        })
+        .flat_map(|(_, slots)| slots.values())
+        .flat_map(|c| c.addresses.iter());
+    for address in foreign.chain(orphaned).filter(|a| view.ranges.contains(**a)) {
+        match Family::of(*address) {
+            Family::IPv4 => held.ipv4 += 1,
+            Family::IPv6 => held.ipv6 += 1,
+        }
+    }
+}
+
+/// The status of a pool, the write that brings it there, and what to say.
+pub(super) fn plan(
+    world: &World,
+    view: &PoolView,
+    held: FamilyCount,
+    users: i64,
+) -> (L2AddressPoolStatus, Option<Change>, Vec<PlannedEvent>) {
+    let stored = world.pools.get(&view.name);
+    let old = stored.and_then(Stored::valid).and_then(|p| p.status.as_ref());
+    let previous: &[Condition] = match stored {
+        Some(Stored::Broken { conditions, .. }) => conditions,
+        _ => old.map_or(&[], |s| &s.conditions),
+    };
+    let saturate = |n: u128| i64::try_from(n).unwrap_or(i64::MAX);
+    let capacity = |family| view.capacity(family);
+    let free = |family, held: i64| {
+        saturate(capacity(family).saturating_sub(u128::from(held.unsigned_abs())))
+    };
+    let mut accepted = view.accepted.clone();
+    if view.terminating && accepted.holds {
+        accepted = Verdict::fails(
+            ConditionType::Accepted,
+            Reason::PoolTerminating,
+            "the pool is being deleted: it gives out nothing new and goes when its addresses are \
+             free",
+        );
+    }
+    let mut configured = view.configured.clone();
+    if configured.holds && !view.accepted.holds {
+        configured = Verdict::fails(
+            ConditionType::Configured,
+            view.accepted.reason,
+            "nothing is changed in MetalLB while the pool is not accepted",
+        );
+    } else if configured.holds && !view.exists {
+        configured = Verdict::fails(
+            ConditionType::Configured,
+            Reason::Pending,
+            "MetalLB's IPAddressPool is being made",
+        );
+    }
+    let status = L2AddressPoolStatus {
+        capacity: FamilyCount {
+            ipv4: saturate(capacity(Family::IPv4)),
+            ipv6: saturate(capacity(Family::IPv6)),
+        },
+        allocated: held,
+        free: FamilyCount {
+            ipv4: free(Family::IPv4, held.ipv4),
+            ipv6: free(Family::IPv6, held.ipv6),
+        },
+        load_balancers: users,
+        conditions: [accepted, configured]
+            .into_iter()
+            .map(|v| v.into_condition(previous, world.now, view.generation))
+            .collect(),
+        observed_generation: view.generation,
+    };
+    let key = Key::new("", view.name.clone());
+    let broken = matches!(stored, Some(Stored::Broken { .. }));
+    let same_conditions = status.conditions.iter().all(|c| previous.contains(c));
+    let same = if broken {
+        same_conditions
+    } else {
+        same_conditions
+            && old.is_some_and(|old| {
+                old.capacity == status.capacity
+                    && old.allocated == status.allocated
+                    && old.free == status.free
+                    && old.load_balancers == status.load_balancers
+                    && old.observed_generation == status.observed_generation
+            })
+    };
+    if same {
+        return (status, None, Vec::new());
+    }
+    let body = if broken { json!({"conditions": status.conditions}) } else { json!(status) };
+    let change = status_change(Kind::AddressPool, "L2AddressPool", &key, &body);
+    let events = events(&key, view, previous, &status);
+    (status, Some(change), events)
+}
+
+fn events(
+    key: &Key,
+    view: &PoolView,
+    previous: &[Condition],
+    status: &L2AddressPoolStatus,
+) -> Vec<PlannedEvent> {
+    let changed = |condition: &&Condition| {
+        previous.iter().find(|p| p.type_ == condition.type_).is_none_or(|p| {
+            p.status != condition.status || p.reason != condition.reason
+        })
+    };
+    status
+        .conditions
+        .iter()
+        .filter(changed)
+        .filter(|c| c.status == "False" && c.reason != Reason::Pending.as_str())
+        .filter_map(|condition| {
+            let reason = Reason::ALL.iter().find(|(r, _)| r.as_str() == condition.reason)?;
+            Some(PlannedEvent {
+                object: ObjectRef { kind: Kind::AddressPool, key: key.clone() },
+                uid: view.uid.clone(),
+                warning: condition.reason != Reason::PoolTerminating.as_str(),
+                reason: reason.0.as_str(),
+                note: condition.message.clone(),
+            })
+        })
+        .collect()
+}

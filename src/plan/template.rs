@@ -1,0 +1,253 @@
+//! What the children of one load balancer have in common, and how one of
+//! them looks as a Service.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::change::Cause;
+use super::load_balancer::SlotPlan;
+use crate::address::Family;
+use crate::api::{L2LoadBalancer, names};
+use crate::metallb::Capabilities;
+use crate::world::{Child, Key};
+
+/// What the children of one load balancer have in common.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct ServiceTemplate {
+    load_balancer: Key,
+    uid: Option<String>,
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+    spec: ServiceSpec,
+    old_annotations: bool,
+}
+
+impl ServiceTemplate {
+    /// From a load balancer, for Services of these families.
+    pub fn new(
+        load_balancer: &L2LoadBalancer,
+        key: &Key,
+        pool: &str,
+        pool_class: &str,
+        candidates: &str,
+        families: &[Family],
+        capabilities: Capabilities,
+    ) -> Self {
+        let wanted = &load_balancer.spec.service;
+        let mut labels = wanted.labels.clone();
+        for (label, value) in [
+            (names::MANAGED_BY, names::MANAGED_BY_VALUE),
+            (names::LOAD_BALANCER, &key.name),
+            (names::POOL, pool),
+            (names::CANDIDATES, candidates),
+        ] {
+            labels.insert(label.to_owned(), value.to_owned());
+        }
+        let class = wanted
+            .load_balancer_class
+            .clone()
+            .or_else(|| (!pool_class.is_empty()).then(|| pool_class.to_owned()));
+        let spec = ServiceSpec {
+            type_: Some("LoadBalancer".to_owned()),
+            selector: Some(wanted.selector.clone()),
+            ports: Some(
+                wanted
+                    .ports
+                    .iter()
+                    .map(|p| ServicePort {
+                        name: p.name.clone(),
+                        port: p.port,
+                        protocol: Some(p.protocol.clone()),
+                        target_port: Some(
+                            p.target_port.clone().unwrap_or(IntOrString::Int(p.port)),
+                        ),
+                        app_protocol: p.app_protocol.clone(),
+                        node_port: None,
+                    })
+                    .collect(),
+            ),
+            external_traffic_policy: wanted.external_traffic_policy.clone(),
+            internal_traffic_policy: wanted.internal_traffic_policy.clone(),
+            traffic_distribution: wanted.traffic_distribution.clone(),
+            load_balancer_source_ranges: (!wanted.load_balancer_source_ranges.is_empty())
+                .then(|| wanted.load_balancer_source_ranges.clone()),
+            session_affinity: wanted.session_affinity.clone(),
+            session_affinity_config: wanted.session_affinity_config.clone(),
+            ip_families: Some(families.iter().map(|f| f.as_str().to_owned()).collect()),
+            ip_family_policy: Some(
+                if families.len() > 1 { "RequireDualStack" } else { "SingleStack" }.to_owned(),
+            ),
+            allocate_load_balancer_node_ports: Some(wanted.allocate_load_balancer_node_ports),
+            publish_not_ready_addresses: wanted.publish_not_ready_addresses.then_some(true),
+            load_balancer_class: class,
+            ..ServiceSpec::default()
+        };
+        let mut template = Self {
+            load_balancer: key.clone(),
+            uid: load_balancer.metadata.uid.clone(),
+            labels,
+            annotations: wanted.annotations.clone(),
+            spec,
+            old_annotations: !capabilities.new_annotations,
+        };
+        let digest = template.digest();
+        template.annotations.insert(names::TEMPLATE.to_owned(), digest);
+        template.annotations.insert(
+            names::METALLB_POOL.to_owned(),
+            names::ip_address_pool_name(pool),
+        );
+        template
+    }
+
+    /// Stands for everything that the children have in common.
+    fn digest(&self) -> String {
+        let text = serde_json::to_string(&(
+            &self.labels,
+            &self.annotations,
+            &self.spec,
+            self.old_annotations,
+        ))
+        .unwrap_or_default();
+        names::short_digest(&text)
+    }
+
+    fn slot_labels<'a>(&self, slot: &'a SlotPlan, number: &'a str) -> [(&'static str, &'a str); 3] {
+        [(names::SLOT, number), (names::HOME, &slot.home), (names::PIN, &slot.pin)]
+    }
+
+    fn slot_annotations(&self, slot: &SlotPlan) -> Vec<(&'static str, String)> {
+        let addresses = join(&slot.addresses);
+        let mut annotations = Vec::with_capacity(4);
+        if self.old_annotations {
+            annotations.push((names::METALLB_OLD_IPS, addresses.clone()));
+            if let Some(pool) = self.annotations.get(names::METALLB_POOL) {
+                annotations.push((names::METALLB_OLD_POOL, pool.clone()));
+            }
+        }
+        annotations.push((names::METALLB_IPS, addresses));
+        if let Some(at) = slot.retire_at {
+            annotations.push((names::RETIRE_AT, at.to_string()));
+        }
+        annotations
+    }
+
+    /// The Service of a slot.
+    pub fn service(&self, slot: &SlotPlan) -> Service {
+        let number = slot.number.to_string();
+        let mut labels = self.labels.clone();
+        for (key, value) in self.slot_labels(slot, &number) {
+            labels.insert(key.to_owned(), value.to_owned());
+        }
+        let mut annotations = self.annotations.clone();
+        for (key, value) in self.slot_annotations(slot) {
+            annotations.insert(key.to_owned(), value);
+        }
+        Service {
+            metadata: ObjectMeta {
+                name: Some(names::service_name(&self.load_balancer.name, slot.number)),
+                namespace: Some(self.load_balancer.namespace.clone()),
+                labels: Some(labels),
+                annotations: Some(annotations),
+                owner_references: self.uid.as_ref().map(|uid| vec![self.owner(uid)]),
+                ..ObjectMeta::default()
+            },
+            spec: Some(self.spec.clone()),
+            status: None,
+        }
+    }
+
+    fn owner(&self, uid: &str) -> OwnerReference {
+        OwnerReference {
+            api_version: format!("{}/{}", names::GROUP, names::VERSION),
+            kind: "L2LoadBalancer".to_owned(),
+            name: self.load_balancer.name.clone(),
+            uid: uid.to_owned(),
+            controller: Some(true),
+            block_owner_deletion: Some(true),
+        }
+    }
+
+    /// Why the Service that exists must be written again, if it must: every
+    /// field that is wanted is compared, and whatever others added is left.
+    pub fn difference(&self, slot: &SlotPlan, child: &Child) -> Option<Cause> {
+        if slot.home[..] != child.home {
+            return Some(Cause::Home);
+        }
+        if slot.pin[..] != child.pin {
+            return Some(Cause::Pin);
+        }
+        if slot.retire_at != child.retire_at {
+            return Some(Cause::Retirement);
+        }
+        let service = &child.service;
+        let empty = BTreeMap::new();
+        let labels = service.metadata.labels.as_ref().unwrap_or(&empty);
+        let annotations = service.metadata.annotations.as_ref().unwrap_or(&empty);
+        if annotations.get(names::TEMPLATE) != self.annotations.get(names::TEMPLATE) {
+            return Some(Cause::Spec);
+        }
+        let kept = self.labels.iter().all(|(k, v)| labels.get(k) == Some(v))
+            && self.annotations.iter().all(|(k, v)| annotations.get(k) == Some(v))
+            && self
+                .slot_annotations(slot)
+                .iter()
+                .all(|(k, v)| annotations.get(*k).is_some_and(|have| have == v))
+            && child.owner == self.uid
+            && service.spec.as_ref().is_some_and(|have| covers(&self.spec, have));
+        (!kept).then_some(Cause::Drift)
+    }
+}
+
+fn join(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// Whether every field that is wanted is as wanted; fields that are not
+/// wanted are the API server's or somebody else's.
+fn covers(wanted: &ServiceSpec, have: &ServiceSpec) -> bool {
+    fn field<T: PartialEq>(wanted: &Option<T>, have: &Option<T>) -> bool {
+        wanted.is_none() || wanted == have
+    }
+    field(&wanted.type_, &have.type_)
+        && field(&wanted.selector, &have.selector)
+        && field(&wanted.external_traffic_policy, &have.external_traffic_policy)
+        && field(&wanted.internal_traffic_policy, &have.internal_traffic_policy)
+        && field(&wanted.traffic_distribution, &have.traffic_distribution)
+        && field(&wanted.load_balancer_source_ranges, &have.load_balancer_source_ranges)
+        && field(&wanted.session_affinity, &have.session_affinity)
+        && affinity_covers(wanted, have)
+        && field(&wanted.ip_families, &have.ip_families)
+        && field(&wanted.ip_family_policy, &have.ip_family_policy)
+        && field(
+            &wanted.allocate_load_balancer_node_ports,
+            &have.allocate_load_balancer_node_ports,
+        )
+        && field(&wanted.publish_not_ready_addresses, &have.publish_not_ready_addresses)
+        && field(&wanted.load_balancer_class, &have.load_balancer_class)
+        && ports_cover(wanted, have)
+}
+
+/// A configuration that leaves the timeout out gets Kubernetes' default.
+fn affinity_covers(wanted: &ServiceSpec, have: &ServiceSpec) -> bool {
+    let timeout = |spec: &ServiceSpec| {
+        spec.session_affinity_config.as_ref()?.client_ip.as_ref()?.timeout_seconds
+    };
+    timeout(wanted).is_none() || timeout(wanted) == timeout(have)
+}
+
+fn ports_cover(wanted: &ServiceSpec, have: &ServiceSpec) -> bool {
+    let have = have.ports.as_deref().unwrap_or_default();
+    wanted.ports.iter().flatten().all(|w| {
+        have.iter().any(|h| {
+            h.port == w.port
+                && h.protocol == w.protocol
+                && h.name == w.name
+                && h.target_port == w.target_port
+                && (w.app_protocol.is_none() || h.app_protocol == w.app_protocol)
+        })
+    })
+}
