@@ -7,7 +7,12 @@
 
 pub mod address;
 pub mod api;
+pub mod cli;
+pub mod controller;
+pub mod manifest;
 pub mod metallb;
 pub mod plan;
+pub mod render;
 pub mod selector;
+pub mod simulate;
 pub mod world;

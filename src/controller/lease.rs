@@ -203,7 +203,7 @@ pub async fn campaign(
                     if until.is_none() {
                         info!(lease = terms.name, identity = terms.identity, "leading");
                     }
-                    held = Some(lease);
+                    held = Some(*lease);
                     until = Some(now + terms.duration);
                     standing.send_replace(Standing::Leader { until });
                     terms.renew
@@ -247,7 +247,7 @@ pub async fn campaign(
 }
 
 enum Outcome {
-    Held(Lease),
+    Held(Box<Lease>),
     HeldBy(String),
     Conflict,
 }
@@ -273,7 +273,7 @@ async fn attempt(
         Move::Replace(lease) => api.replace(&candidate.terms.name, &params, &lease).await,
     };
     match written {
-        Ok(lease) => Ok(Outcome::Held(lease)),
+        Ok(lease) => Ok(Outcome::Held(Box::new(lease))),
         Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
             Ok(Outcome::Conflict)
         }

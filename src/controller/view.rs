@@ -46,7 +46,10 @@ struct Known {
 /// An object whose state must be asked for.
 #[derive(Clone, Debug)]
 struct Unsettled {
+    /// When it may be asked for.
     not_before: Timestamp,
+    /// Until when a write of ours may come into effect.
+    lands_until: Option<Timestamp>,
     /// The L2AddressPool whose Services must wait for it.
     pool: Option<String>,
 }
@@ -135,26 +138,37 @@ impl View {
         self.repeats.retain(|_, repeat| now.duration_since(repeat.first) < REPEAT_WINDOW);
         let plan = planner.plan(&self.world);
         self.drop_old_refusals(&plan.changes);
+        let settle = self.unsettled.values().map(|u| u.not_before).min();
         let pools: BTreeSet<&String> = self
             .unsettled
             .values()
             .filter_map(|u| u.pool.as_ref())
             .chain(self.refused_pools.values())
             .collect();
+        let mut deadline = plan.next_deadline.into_iter().chain(settle).min();
         let changes = plan
             .changes
             .into_iter()
+            .filter(|change| match self.held_back(change) {
+                Some(until) => {
+                    deadline = deadline.into_iter().chain([until]).min();
+                    false
+                }
+                None => true,
+            })
             .filter(|change| !self.unsettled.contains_key(&change.object))
             .filter(|change| {
                 !(needs_pool(change.stage) && change.pool.as_ref().is_some_and(|p| pools.contains(p)))
             })
             .collect();
-        let settle = self.unsettled.values().map(|u| u.not_before).min();
-        Round {
-            changes,
-            events: plan.events,
-            next_deadline: plan.next_deadline.into_iter().chain(settle).min(),
-        }
+        Round { changes, events: plan.events, next_deadline: deadline }
+    }
+
+    /// Until when a change is not tried again, because the same was refused.
+    fn held_back(&self, change: &Change) -> Option<Timestamp> {
+        let refusal = self.world.refusals.get(&change.object)?;
+        (refusal.content == change.content && refusal.retry_at > self.world.now)
+            .then_some(refusal.retry_at)
     }
 
     /// Takes in the answer to a write.
@@ -222,9 +236,16 @@ impl View {
         }
     }
 
+    /// Leaves a question that could not be answered for later.
+    pub fn postpone(&mut self, question: &Question, until: Timestamp) {
+        if let Some(unsettled) = self.unsettled.get_mut(&question.object) {
+            unsettled.not_before = until;
+        }
+    }
+
     /// Whether a write may still come into effect: the Lease must not be handed on yet.
     pub fn has_writes_in_flight(&self, now: Timestamp) -> bool {
-        self.unsettled.values().any(|u| u.not_before > now)
+        self.unsettled.values().any(|u| u.lands_until.is_some_and(|until| until > now))
     }
 
     fn known(&self, object: &ObjectRef) -> Option<&Known> {
@@ -270,17 +291,23 @@ impl View {
 
     fn unsettle(&mut self, change: &Change, not_before: Timestamp) {
         let pool = change.pool.clone().filter(|_| is_for_pool(change.stage));
-        self.unsettled.insert(change.object.clone(), Unsettled { not_before, pool });
+        let unsettled = Unsettled { not_before, lands_until: None, pool };
+        self.unsettled.insert(change.object.clone(), unsettled);
     }
 
     /// A write without an answer may have happened, may not have, or may yet.
     fn lost(&mut self, change: &Change, now: Timestamp) {
-        let Action::Create(body) = &change.action else {
-            // Every other write names the state that it is for, so that a late
-            // one cannot do harm.
-            return self.unsettle(change, now);
+        let creation = match &change.action {
+            Action::Create(body) => Some(body),
+            _ => None,
         };
-        self.unsettle(change, now + LANDING);
+        // Every other write names the state that it is for: a late one does
+        // no harm.
+        self.unsettle(change, if creation.is_some() { now + LANDING } else { now });
+        if let Some(unsettled) = self.unsettled.get_mut(&change.object) {
+            unsettled.lands_until = Some(now + LANDING);
+        }
+        let Some(body) = creation else { return };
         // Until it can no longer come into effect its addresses are in use.
         if change.object.kind == Kind::Service
             && self.known(&change.object).is_none()

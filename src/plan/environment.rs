@@ -1,7 +1,7 @@
 //! What concerns more than one load balancer: the nodes, the pools, the sets
 //! of candidate nodes, and who reserves which address.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -241,11 +241,6 @@ fn read_nodes(world: &World) -> Vec<NodeView> {
             since: node.since,
         })
         .collect()
-}
-
-/// The addresses that belong to nodes, as a set for a quick look.
-pub(super) fn address_set(environment: &Environment) -> HashSet<IpAddr> {
-    environment.node_addresses.keys().copied().collect()
 }
 
 /// The own selector of a load balancer.

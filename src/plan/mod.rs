@@ -37,11 +37,10 @@ use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 
 use crate::address::{AddressRange, Family};
-use crate::api::condition::Verdict;
 use crate::api::{FamilyCount, L2AddressPoolStatus, L2LoadBalancerStatus, Reason, names};
 use crate::world::{Child, Key, Kind, ObjectRef, Stored, World};
 use books::{Books, HeirCache};
-use environment::{CandidateSet, Environment, NodeIds};
+use environment::{Environment, NodeIds};
 use gate::Gate;
 use load_balancer::{Slots, earlier};
 use template::ServiceTemplate;

@@ -270,6 +270,11 @@ impl World {
         self.holders.keys().copied()
     }
 
+    /// A number that changes when anything changes.
+    pub fn revision(&self) -> u64 {
+        self.revisions.count
+    }
+
     /// A number that changes when anything changes that concerns more than one load balancer.
     pub fn environment_revision(&self) -> u64 {
         self.revisions.environment

@@ -44,7 +44,13 @@ pub(crate) struct Place {
 
 impl Cluster {
     pub fn new(client: Client, dual_stack: bool, logs: PathBuf, images: Vec<Image>) -> Self {
-        Self { client, dual_stack, logs, images, nodes: Mutex::default() }
+        Self {
+            client,
+            dual_stack,
+            logs,
+            images,
+            nodes: Mutex::default(),
+        }
     }
 
     pub fn nodes(&self) -> MutexGuard<'_, BTreeMap<String, Machinery>> {
@@ -53,24 +59,39 @@ impl Cluster {
 
     /// Takes note of a node.
     pub fn insert(&self, name: &str, machine: Machine, netns: Netns) {
-        let machinery = Machinery { machine, netns, powered: true, kube_proxy: None, pods: 0 };
+        let machinery = Machinery {
+            machine,
+            netns,
+            powered: true,
+            kube_proxy: None,
+            pods: 0,
+        };
         self.nodes().insert(name.to_owned(), machinery);
     }
 
     pub fn place(&self, node: &str) -> Option<Place> {
-        self.nodes().get(node).map(|n| Place { machine: n.machine, netns: n.netns.clone(), powered: n.powered })
+        self.nodes().get(node).map(|n| Place {
+            machine: n.machine,
+            netns: n.netns.clone(),
+            powered: n.powered,
+        })
     }
 
     /// A number for another pod of a node.
     pub fn next_pod(&self, node: &str) -> Result<u8> {
         let mut nodes = self.nodes();
-        let node = nodes.get_mut(node).with_context(|| format!("there is no node {node}"))?;
+        let node = nodes
+            .get_mut(node)
+            .with_context(|| format!("there is no node {node}"))?;
         node.pods = node.pods % 250 + 1;
         Ok(node.pods)
     }
 
     /// The node that a MAC address belongs to.
     pub fn node_of(&self, mac: Mac) -> Option<String> {
-        self.nodes().iter().find(|(_, n)| n.machine.mac() == mac).map(|(name, _)| name.clone())
+        self.nodes()
+            .iter()
+            .find(|(_, n)| n.machine.mac() == mac)
+            .map(|(name, _)| name.clone())
     }
 }

@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
 
 use crate::lab::LabConfig;
 use crate::netns::Netns;
@@ -46,7 +49,11 @@ pub(crate) fn audit_log(logs: &Path) -> PathBuf {
 pub(crate) async fn start(config: &LabConfig, logs: &Path) -> Result<ControlPlane> {
     write_files()?;
     let mut processes = vec![Process::start(&Netns::ControlPlane, &etcd(), logs)?];
-    processes.push(Process::start(&Netns::ControlPlane, &api_server(config, logs)?, logs)?);
+    processes.push(Process::start(
+        &Netns::ControlPlane,
+        &api_server(config, logs)?,
+        logs,
+    )?);
     let kubeconfig = Kubeconfig::read_from(place::KUBECONFIG).context("reading the kubeconfig")?;
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
@@ -59,16 +66,31 @@ pub(crate) async fn start(config: &LabConfig, logs: &Path) -> Result<ControlPlan
 /// Starts kube-controller-manager.
 pub(crate) fn start_controller_manager(config: &LabConfig, logs: &Path) -> Result<Process> {
     let pki = pki();
-    let spec = Spec::new("kube-controller-manager", place::tool("kubernetes", "kube-controller-manager")).args([
+    let spec = Spec::new(
+        "kube-controller-manager",
+        place::tool("kubernetes", "kube-controller-manager"),
+    )
+    .args([
         format!("--kubeconfig={}", place::KUBECONFIG),
-        format!("--service-account-private-key-file={}", pki.join("service-account.key").display()),
+        format!(
+            "--service-account-private-key-file={}",
+            pki.join("service-account.key").display()
+        ),
         format!("--root-ca-file={}", pki.join("ca.crt").display()),
-        format!("--node-monitor-grace-period={}s", config.node_monitor_grace.as_secs()),
+        format!(
+            "--node-monitor-grace-period={}s",
+            config.node_monitor_grace.as_secs()
+        ),
         "--node-monitor-period=1s".into(),
         "--leader-elect=false".into(),
         "--kube-api-qps=500".into(),
         "--kube-api-burst=1000".into(),
-        format!("--cert-dir={}", Path::new(place::RUN).join("kube-controller-manager").display()),
+        format!(
+            "--cert-dir={}",
+            Path::new(place::RUN)
+                .join("kube-controller-manager")
+                .display()
+        ),
     ]);
     Process::start(&Netns::ControlPlane, &spec, logs)
 }
@@ -77,7 +99,10 @@ fn etcd() -> Spec {
     let client = "http://127.0.0.1:2379";
     let peer = "http://127.0.0.1:2380";
     Spec::new("etcd", place::tool("kubernetes", "etcd")).args([
-        format!("--data-dir={}", Path::new(place::RUN).join("etcd").display()),
+        format!(
+            "--data-dir={}",
+            Path::new(place::RUN).join("etcd").display()
+        ),
         format!("--listen-client-urls={client}"),
         format!("--advertise-client-urls={client}"),
         format!("--listen-peer-urls={peer}"),
@@ -91,17 +116,30 @@ fn etcd() -> Spec {
 fn api_server(config: &LabConfig, logs: &Path) -> Result<Spec> {
     let pki = pki();
     let file = |name: &str| pki.join(name).display().to_string();
-    let mut spec = Spec::new("kube-apiserver", place::tool("kubernetes", "kube-apiserver")).args([
+    let mut spec = Spec::new(
+        "kube-apiserver",
+        place::tool("kubernetes", "kube-apiserver"),
+    )
+    .args([
         "--etcd-servers=http://127.0.0.1:2379".into(),
-        format!("--cert-dir={}", Path::new(place::RUN).join("kube-apiserver").display()),
+        format!(
+            "--cert-dir={}",
+            Path::new(place::RUN).join("kube-apiserver").display()
+        ),
         format!("--tls-cert-file={}", file("api-server.crt")),
         format!("--tls-private-key-file={}", file("api-server.key")),
         "--bind-address=0.0.0.0".into(),
         format!("--advertise-address={CONTROL_PLANE}"),
-        format!("--service-cluster-ip-range={}", topology::service_ranges(config.dual_stack)),
+        format!(
+            "--service-cluster-ip-range={}",
+            topology::service_ranges(config.dual_stack)
+        ),
         format!("--service-account-issuer=https://{CONTROL_PLANE}:6443"),
         format!("--service-account-key-file={}", file("service-account.pub")),
-        format!("--service-account-signing-key-file={}", file("service-account.key")),
+        format!(
+            "--service-account-signing-key-file={}",
+            file("service-account.key")
+        ),
         format!("--token-auth-file={}", file("tokens.csv")),
         "--authorization-mode=RBAC".into(),
         "--allow-privileged".into(),
@@ -142,7 +180,9 @@ async fn wait_until_ready(client: &Client, processes: &mut [Process]) -> Result<
 }
 
 fn http_get(path: &str) -> Result<http::Request<Vec<u8>>> {
-    http::Request::get(path).body(Vec::new()).context("making a request")
+    http::Request::get(path)
+        .body(Vec::new())
+        .context("making a request")
 }
 
 /// Writes keys, certificates, tokens and the administrator's kubeconfig.
@@ -154,18 +194,33 @@ fn write_files() -> Result<()> {
     };
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    ca.key_usages = vec![
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::CrlSign,
+        KeyUsagePurpose::DigitalSignature,
+    ];
     ca.distinguished_name.push(DnType::CommonName, "lab");
     let ca_key = KeyPair::generate().context("making a key")?;
     let ca_certificate = ca.self_signed(&ca_key).context("making the lab's CA")?;
     let issuer = Issuer::new(ca, ca_key);
 
-    let names = ["192.0.2.1", "127.0.0.1", "198.18.128.1", "localhost", "kubernetes.default.svc"];
-    let mut server = CertificateParams::new(names.map(String::from)).context("making the API server's certificate")?;
-    server.distinguished_name.push(DnType::CommonName, "kube-apiserver");
+    let names = [
+        "192.0.2.1",
+        "127.0.0.1",
+        "198.18.128.1",
+        "localhost",
+        "kubernetes.default.svc",
+    ];
+    let mut server = CertificateParams::new(names.map(String::from))
+        .context("making the API server's certificate")?;
+    server
+        .distinguished_name
+        .push(DnType::CommonName, "kube-apiserver");
     server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let server_key = KeyPair::generate().context("making a key")?;
-    let certificate = server.signed_by(&server_key, &issuer).context("signing the API server's certificate")?;
+    let certificate = server
+        .signed_by(&server_key, &issuer)
+        .context("signing the API server's certificate")?;
 
     write("ca.crt", ca_certificate.pem())?;
     write("api-server.crt", certificate.pem())?;
@@ -173,7 +228,10 @@ fn write_files() -> Result<()> {
     let accounts = KeyPair::generate().context("making a key")?;
     write("service-account.key", accounts.serialize_pem())?;
     write("service-account.pub", accounts.public_key_pem())?;
-    write("tokens.csv", format!("{TOKEN},administrator,administrator,system:masters\n"))?;
+    write(
+        "tokens.csv",
+        format!("{TOKEN},administrator,administrator,system:masters\n"),
+    )?;
     write_kubeconfig(Path::new(place::KUBECONFIG), TOKEN)
 }
 

@@ -48,7 +48,11 @@ pub fn enter(components: &[&str]) -> Result<()> {
 
 /// Like [`enter`], with a say in what Ctrl-C does.
 pub fn enter_with(components: &[&str], interrupt: Interrupt) -> Result<()> {
-    if is_inside() { inside() } else { outside(components, interrupt) }
+    if is_inside() {
+        inside()
+    } else {
+        outside(components, interrupt)
+    }
 }
 
 /// Whether this process is the first one of a lab's namespaces.
@@ -67,7 +71,12 @@ fn outside(components: &[&str], interrupt: Interrupt) -> Result<()> {
 
     // Waited for by hand; the child starts with none of them blocked.
     let mut signals = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+    for signal in [
+        Signal::SIGCHLD,
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+    ] {
         signals.add(signal);
     }
     signals.thread_block().context("blocking signals")?;
@@ -103,12 +112,21 @@ fn outside(components: &[&str], interrupt: Interrupt) -> Result<()> {
             Some(_) => std::thread::sleep(Duration::from_millis(10)),
         }
     };
-    std::process::exit(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)));
+    std::process::exit(
+        status
+            .code()
+            .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+    );
 }
 
 /// The system's programs that a lab needs.
 fn check_programs() -> Result<()> {
-    let needed = [("ip", "iproute2"), ("nft", "nftables"), ("mount", "mount"), ("chroot", "coreutils")];
+    let needed = [
+        ("ip", "iproute2"),
+        ("nft", "nftables"),
+        ("mount", "mount"),
+        ("chroot", "coreutils"),
+    ];
     let missing: Vec<&str> = needed
         .iter()
         .filter(|(program, _)| tools::on_path(program).is_none())
@@ -127,7 +145,8 @@ fn check_programs() -> Result<()> {
 fn new_namespaces() -> Result<()> {
     let common = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID;
     if getuid().is_root() {
-        unshare(common).context("making namespaces as root (is this a container without CAP_SYS_ADMIN?)")?;
+        unshare(common)
+            .context("making namespaces as root (is this a container without CAP_SYS_ADMIN?)")?;
     } else {
         let (uid, gid) = (getuid(), getgid());
         unshare(common | CloneFlags::CLONE_NEWUSER).context(
@@ -139,15 +158,28 @@ fn new_namespaces() -> Result<()> {
         std::fs::write("/proc/self/gid_map", format!("0 {gid} 1")).context("mapping the group")?;
     }
     // Nothing mounted from here on is seen outside.
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
-        .context("making mounts private")
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        None::<&str>,
+    )
+    .context("making mounts private")
 }
 
 fn inside() -> Result<()> {
     // The kernel ends this process, and with it the namespaces, when the
     // outer one is gone.
     prctl::set_pdeathsig(Signal::SIGKILL).context("tying the lab to its parent")?;
-    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None::<&str>).context("mounting /proc")?;
+    mount(
+        Some("proc"),
+        "/proc",
+        Some("proc"),
+        MsFlags::empty(),
+        None::<&str>,
+    )
+    .context("mounting /proc")?;
     let folders = tools::folders()?;
     let state = std::fs::File::open(place::state_dir()).ok();
     // What lies below /run is hidden by the next step; these are kept in sight.
@@ -155,7 +187,14 @@ fn inside() -> Result<()> {
         .iter()
         .map(|(name, folder)| Ok((name.clone(), open(folder)?)))
         .collect::<Result<_>>()?;
-    mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=0755")).context("mounting /run")?;
+    mount(
+        Some("tmpfs"),
+        "/run",
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some("mode=0755"),
+    )
+    .context("mounting /run")?;
     for folder in ["/run/netns", place::RUN, place::INNER_STATE] {
         std::fs::create_dir_all(folder).with_context(|| format!("creating {folder}"))?;
     }
@@ -176,11 +215,21 @@ fn bind(folder: &std::fs::File, to: &Path) -> Result<()> {
     use std::os::fd::AsRawFd;
     std::fs::create_dir_all(to).with_context(|| format!("creating {}", to.display()))?;
     let from = format!("/proc/self/fd/{}", folder.as_raw_fd());
-    match mount(Some(from.as_str()), to, None::<&str>, MsFlags::MS_BIND, None::<&str>) {
+    match mount(
+        Some(from.as_str()),
+        to,
+        None::<&str>,
+        MsFlags::MS_BIND,
+        None::<&str>,
+    ) {
         // A user namespace may only bind a mount together with what lies below it.
-        Err(Errno::EINVAL) => {
-            mount(Some(from.as_str()), to, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
-        }
+        Err(Errno::EINVAL) => mount(
+            Some(from.as_str()),
+            to,
+            None::<&str>,
+            MsFlags::MS_BIND | MsFlags::MS_REC,
+            None::<&str>,
+        ),
         other => other,
     }
     .with_context(|| format!("binding {}", to.display()))

@@ -55,7 +55,12 @@ where
     F: Fn(Lab) -> R + Send + Sync + 'static,
     R: Future<Output = Result<()>> + Send + 'static,
 {
-    Trial { name, config, timeout: Duration::from_secs(300), body: Box::new(move |lab| Box::pin(body(lab))) }
+    Trial {
+        name,
+        config,
+        timeout: Duration::from_secs(300),
+        body: Box::new(move |lab| Box::pin(body(lab))),
+    }
 }
 
 impl Trial {
@@ -89,7 +94,8 @@ pub fn run(trials: Vec<Trial>) -> ExitCode {
         components.sort();
         components.dedup();
         // Here, where progress is seen; the trials find everything in the cache.
-        if let Err(error) = tools::build(&components.iter().map(String::as_str).collect::<Vec<_>>()) {
+        if let Err(error) = tools::build(&components.iter().map(String::as_str).collect::<Vec<_>>())
+        {
             eprintln!("{error:#}");
             return ExitCode::FAILURE;
         }
@@ -98,7 +104,9 @@ pub fn run(trials: Vec<Trial>) -> ExitCode {
         .into_iter()
         .map(|trial| {
             let (name, timeout) = (trial.name, trial.timeout);
-            libtest_mimic::Trial::test(name, move || spawn(name, timeout).map_err(|e| Failed::from(format!("{e:#}"))))
+            libtest_mimic::Trial::test(name, move || {
+                spawn(name, timeout).map_err(|e| Failed::from(format!("{e:#}")))
+            })
         })
         .collect();
     libtest_mimic::run(&arguments, tests).exit_code()
@@ -106,14 +114,23 @@ pub fn run(trials: Vec<Trial>) -> ExitCode {
 
 /// Runs a trial in a process of its own.
 fn spawn(name: &str, timeout: Duration) -> Result<()> {
-    let logs = place::target().join("lab").join(format!("{name}-{}", std::process::id()));
+    let logs = place::target()
+        .join("lab")
+        .join(format!("{name}-{}", std::process::id()));
     let program = std::env::current_exe().context("finding this program")?;
     let mut command = Command::new(program);
-    command.env(TRIAL, name).env(place::LOGS, &logs).stdin(Stdio::null()).process_group(0);
-    let show = std::env::var_os(SHOW).is_some();
+    command
+        .env(TRIAL, name)
+        .env(place::LOGS, &logs)
+        .stdin(Stdio::null())
+        .process_group(0);
     let (mut reader, writer) = std::io::pipe().context("making a pipe")?;
-    if !show {
-        command.stdout(writer.try_clone().context("sharing a pipe")?).stderr(writer);
+    if std::env::var_os(SHOW).is_some() {
+        drop(writer);
+    } else {
+        command
+            .stdout(writer.try_clone().context("sharing a pipe")?)
+            .stderr(writer);
     }
     let mut child = command.spawn().context("starting the trial")?;
     // The command holds the pipe's other end open.
@@ -133,9 +150,13 @@ fn spawn(name: &str, timeout: Duration) -> Result<()> {
         }
         std::thread::sleep(Duration::from_millis(20));
     };
-    let output = output.join().map_err(|_| anyhow!("reading the trial's output panicked"))?;
+    let output = output
+        .join()
+        .map_err(|_| anyhow!("reading the trial's output panicked"))?;
     if status.success() {
-        let _ = std::fs::remove_dir_all(&logs);
+        if std::env::var_os("L2LB_LAB_KEEP").is_none() {
+            let _ = std::fs::remove_dir_all(&logs);
+        }
         return Ok(());
     }
     bail!("{output}\nthe trial ended with {status}")
@@ -149,12 +170,7 @@ fn run_one(trial: Trial) -> Result<()> {
     }
     let components = trial.components();
     enter::enter(&components.iter().map(String::as_str).collect::<Vec<_>>())?;
-    let _ = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn,kube_client=off,l2lb_lab=info".into()),
-        )
-        .try_init();
+    crate::logs::log_to_stderr();
     let runtime = tokio::runtime::Runtime::new().context("starting tokio")?;
     let outcome = runtime.block_on(async {
         let timeout = trial.timeout;
@@ -162,7 +178,9 @@ fn run_one(trial: Trial) -> Result<()> {
             let start = Instant::now();
             let lab = Lab::up(trial.config).await.context("bringing the lab up")?;
             eprintln!("lab up after {:.1} s", start.elapsed().as_secs_f64());
-            tokio::spawn((trial.body)(lab)).await.map_err(|error| anyhow!("the test panicked: {error}"))?
+            tokio::spawn((trial.body)(lab))
+                .await
+                .map_err(|error| anyhow!("the test panicked: {error}"))?
         };
         match tokio::time::timeout(timeout, work).await {
             Ok(result) => result,
@@ -170,7 +188,10 @@ fn run_one(trial: Trial) -> Result<()> {
         }
     });
     if let Err(error) = &outcome {
-        eprintln!("{}\n{error:#}", crate::logs::tails(&place::logs_dir(), TAIL));
+        eprintln!(
+            "{}\n{error:#}",
+            crate::logs::tails(&place::logs_dir(), TAIL)
+        );
     }
     // Nothing is worth waiting for: the namespaces end with this process.
     std::process::exit(i32::from(outcome.is_err()))

@@ -29,20 +29,40 @@ pub async fn get(from: &Netns, to: SocketAddr, path: &str, timeout: Duration) ->
 
 async fn exchange(from: &Netns, to: SocketAddr, path: &str) -> Result<Response> {
     let socket = from
-        .run(move || if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() })?
+        .run(move || {
+            if to.is_ipv4() {
+                TcpSocket::new_v4()
+            } else {
+                TcpSocket::new_v6()
+            }
+        })?
         .context("making a socket")?;
-    let mut stream = socket.connect(to).await.with_context(|| format!("connecting to {to}"))?;
+    let mut stream = socket
+        .connect(to)
+        .await
+        .with_context(|| format!("connecting to {to}"))?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.context("sending the request")?;
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .context("sending the request")?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.context("reading the answer")?;
+    stream
+        .read_to_end(&mut answer)
+        .await
+        .context("reading the answer")?;
     parse(&String::from_utf8_lossy(&answer))
 }
 
 fn parse(answer: &str) -> Result<Response> {
-    let Some((head, body)) = answer.split_once("\r\n\r\n") else { bail!("the answer is cut short") };
+    let Some((head, body)) = answer.split_once("\r\n\r\n") else {
+        bail!("the answer is cut short")
+    };
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-    Ok(Response { status: status.context("the answer has no status")?, body: body.to_owned() })
+    Ok(Response {
+        status: status.context("the answer has no status")?,
+        body: body.to_owned(),
+    })
 }
 
 /// An HTTP server that gives one answer to everything; it ends when dropped.
@@ -55,7 +75,9 @@ impl Backend {
         let listener = netns
             .run(move || std::net::TcpListener::bind(address))?
             .with_context(|| format!("listening on {address}"))?;
-        listener.set_nonblocking(true).context("making a listener asynchronous")?;
+        listener
+            .set_nonblocking(true)
+            .context("making a listener asynchronous")?;
         let listener = TcpListener::from_std(listener).context("making a listener asynchronous")?;
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
@@ -91,7 +113,9 @@ async fn serve(mut stream: TcpStream, answer: String) {
         }
     }
     let length = answer.len();
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
     let _ = stream.write_all(format!("{head}{answer}").as_bytes()).await;
     let _ = stream.shutdown().await;
 }
@@ -103,7 +127,13 @@ mod tests {
     #[test]
     fn answers() {
         let parsed = parse("HTTP/1.1 200 OK\r\nX: y\r\n\r\nhello").unwrap();
-        assert_eq!(parsed, Response { status: 200, body: "hello".into() });
+        assert_eq!(
+            parsed,
+            Response {
+                status: 200,
+                body: "hello".into()
+            }
+        );
         assert!(parse("HTTP/1.1 200 OK\r\n").is_err());
     }
 }

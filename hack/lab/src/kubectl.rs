@@ -21,7 +21,11 @@ impl Kubectl {
 
     /// Applies YAML or JSON by server-side apply.
     pub async fn apply(&self, manifests: &str) -> Result<()> {
-        self.run_with_input(["apply", "--server-side", "--force-conflicts", "-f", "-"], manifests).await?;
+        self.run_with_input(
+            ["apply", "--server-side", "--force-conflicts", "-f", "-"],
+            manifests,
+        )
+        .await?;
         Ok(())
     }
 
@@ -31,7 +35,10 @@ impl Kubectl {
         input: &str,
     ) -> Result<String> {
         let mut command = Command::new(place::tool("kubernetes", "kubectl"));
-        command.args(args).env("KUBECONFIG", place::KUBECONFIG).env("HOME", place::RUN);
+        command
+            .args(args)
+            .env("KUBECONFIG", place::KUBECONFIG)
+            .env("HOME", place::RUN);
         let said = format!("{:?}", command.as_std().get_args().collect::<Vec<_>>());
         let mut child = command
             .stdin(Stdio::piped())
@@ -41,11 +48,20 @@ impl Kubectl {
             .spawn()
             .context("starting kubectl")?;
         if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(input.as_bytes()).await.context("writing to kubectl")?;
+            stdin
+                .write_all(input.as_bytes())
+                .await
+                .context("writing to kubectl")?;
         }
-        let output = child.wait_with_output().await.context("waiting for kubectl")?;
+        let output = child
+            .wait_with_output()
+            .await
+            .context("waiting for kubectl")?;
         if !output.status.success() {
-            bail!("kubectl {said}: {}", String::from_utf8_lossy(&output.stderr).trim());
+            bail!(
+                "kubectl {said}: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }

@@ -57,9 +57,16 @@ struct Kubelets {
 /// Plays scheduler and kubelet of every node, for ever.
 pub(crate) async fn run(cluster: Arc<Cluster>, mut orders: mpsc::Receiver<Order>) {
     let volumes = watch_volumes(&cluster);
-    let mut kubelets = Kubelets { cluster, volumes, known: BTreeMap::new(), running: HashMap::new() };
+    let mut kubelets = Kubelets {
+        cluster,
+        volumes,
+        known: BTreeMap::new(),
+        running: HashMap::new(),
+    };
     let pods: Api<Pod> = Api::all(kubelets.cluster.client.clone());
-    let mut events = watcher(pods, watcher::Config::default()).default_backoff().boxed();
+    let mut events = watcher(pods, watcher::Config::default())
+        .default_backoff()
+        .boxed();
     let mut retry = tokio::time::interval(RETRY);
     loop {
         tokio::select! {
@@ -85,16 +92,25 @@ pub(crate) async fn run(cluster: Arc<Cluster>, mut orders: mpsc::Receiver<Order>
 
 fn watch_volumes(cluster: &Cluster) -> Volumes {
     let (secrets, writer) = reflector::store();
-    let stream = watcher(Api::<Secret>::all(cluster.client.clone()), watcher::Config::default())
-        .default_backoff()
-        .reflect(writer);
+    let stream = watcher(
+        Api::<Secret>::all(cluster.client.clone()),
+        watcher::Config::default(),
+    )
+    .default_backoff()
+    .reflect(writer);
     tokio::spawn(stream.for_each(|_| async {}));
     let (config_maps, writer) = reflector::store();
-    let stream = watcher(Api::<ConfigMap>::all(cluster.client.clone()), watcher::Config::default())
-        .default_backoff()
-        .reflect(writer);
+    let stream = watcher(
+        Api::<ConfigMap>::all(cluster.client.clone()),
+        watcher::Config::default(),
+    )
+    .default_backoff()
+    .reflect(writer);
     tokio::spawn(stream.for_each(|_| async {}));
-    Volumes { secrets, config_maps }
+    Volumes {
+        secrets,
+        config_maps,
+    }
 }
 
 impl Kubelets {
@@ -121,7 +137,10 @@ impl Kubelets {
             self.stop(uid).await;
             return self.remove(pod).await;
         }
-        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        let phase = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.as_deref());
         if !self.running.contains_key(uid) && !matches!(phase, Some("Succeeded" | "Failed")) {
             let stop = CancellationToken::new();
             let task = tokio::spawn(pod::run(
@@ -131,7 +150,14 @@ impl Kubelets {
                 node.to_owned(),
                 stop.clone(),
             ));
-            self.running.insert(uid.to_owned(), Running { node: node.to_owned(), stop, task });
+            self.running.insert(
+                uid.to_owned(),
+                Running {
+                    node: node.to_owned(),
+                    stop,
+                    task,
+                },
+            );
         }
         Ok(())
     }
@@ -151,33 +177,55 @@ impl Kubelets {
 
     /// Deletes a pod for good, as its kubelet does when the programs have ended.
     async fn remove(&self, pod: &Pod) -> Result<()> {
-        let pods: Api<Pod> = Api::namespaced(self.cluster.client.clone(), &pod.namespace().unwrap_or_default());
+        let pods: Api<Pod> = Api::namespaced(
+            self.cluster.client.clone(),
+            &pod.namespace().unwrap_or_default(),
+        );
         let parameters = DeleteParams {
             grace_period_seconds: Some(0),
-            preconditions: Some(Preconditions { uid: pod.uid(), resource_version: None }),
+            preconditions: Some(Preconditions {
+                uid: pod.uid(),
+                resource_version: None,
+            }),
             ..DeleteParams::default()
         };
-        pods.delete(&pod.name_any(), &parameters).await.context("removing the pod")?;
+        pods.delete(&pod.name_any(), &parameters)
+            .await
+            .context("removing the pod")?;
         Ok(())
     }
 
     async fn power_off(&mut self, node: &str) {
-        let uids: Vec<String> =
-            self.running.iter().filter(|(_, r)| r.node == node).map(|(uid, _)| uid.clone()).collect();
+        let uids: Vec<String> = self
+            .running
+            .iter()
+            .filter(|(_, r)| r.node == node)
+            .map(|(uid, _)| uid.clone())
+            .collect();
         for uid in uids {
             self.stop(&uid).await;
         }
     }
 
     async fn power_on(&mut self, node: &str) {
-        let pods: Vec<Pod> = self.known.values().filter(|pod| node_of(pod) == Some(node)).cloned().collect();
+        let pods: Vec<Pod> = self
+            .known
+            .values()
+            .filter(|pod| node_of(pod) == Some(node))
+            .cloned()
+            .collect();
         for pod in pods {
             self.on_pod(pod).await;
         }
     }
 
     async fn retry(&mut self) {
-        let waiting: Vec<Pod> = self.known.values().filter(|pod| node_of(pod).is_none()).cloned().collect();
+        let waiting: Vec<Pod> = self
+            .known
+            .values()
+            .filter(|pod| node_of(pod).is_none())
+            .cloned()
+            .collect();
         for pod in waiting {
             self.on_pod(pod).await;
         }
@@ -185,8 +233,17 @@ impl Kubelets {
 
     async fn schedule(&self, pod: &Pod) -> Result<()> {
         let nodes: Api<Node> = Api::all(self.cluster.client.clone());
-        let nodes = nodes.list(&kube::api::ListParams::default()).await.context("listing nodes")?.items;
-        let load = |name: &str| self.known.values().filter(|other| node_of(other) == Some(name)).count();
+        let nodes = nodes
+            .list(&kube::api::ListParams::default())
+            .await
+            .context("listing nodes")?
+            .items;
+        let load = |name: &str| {
+            self.known
+                .values()
+                .filter(|other| node_of(other) == Some(name))
+                .count()
+        };
         let chosen = nodes
             .iter()
             .filter(|node| fits(pod, node))
@@ -197,7 +254,10 @@ impl Kubelets {
             "metadata": {"name": pod.name_any()},
             "target": {"apiVersion": "v1", "kind": "Node", "name": chosen.name_any()},
         });
-        let pods: Api<Pod> = Api::namespaced(self.cluster.client.clone(), &pod.namespace().unwrap_or_default());
+        let pods: Api<Pod> = Api::namespaced(
+            self.cluster.client.clone(),
+            &pod.namespace().unwrap_or_default(),
+        );
         let _: serde_json::Value = pods
             .create_subresource("binding", &pod.name_any(), &PostParams::default(), &binding)
             .await
@@ -207,7 +267,11 @@ impl Kubelets {
 }
 
 fn node_of(pod: &Pod) -> Option<&str> {
-    pod.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
+    pod.spec
+        .as_ref()?
+        .node_name
+        .as_deref()
+        .filter(|name| !name.is_empty())
 }
 
 /// Whether a pod may go to a node: nodeSelector, taints, and the node that
@@ -215,23 +279,43 @@ fn node_of(pod: &Pod) -> Option<&str> {
 fn fits(pod: &Pod, node: &Node) -> bool {
     let Some(spec) = &pod.spec else { return false };
     let labels = node.labels();
-    let selected = spec.node_selector.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
+    let selected = spec
+        .node_selector
+        .iter()
+        .flatten()
+        .all(|(key, value)| labels.get(key) == Some(value));
     let wanted = daemon_node(pod).is_none_or(|name| name == node.name_any());
-    let tolerated = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten()).all(|taint| {
-        taint.effect == "PreferNoSchedule"
-            || spec.tolerations.iter().flatten().any(|toleration| {
-                toleration.key.as_ref().is_none_or(|key| *key == taint.key)
-                    && toleration.effect.as_ref().is_none_or(|effect| *effect == taint.effect)
-                    && (toleration.operator.as_deref() == Some("Exists") || toleration.value == taint.value)
-            })
-    });
+    let tolerated = node
+        .spec
+        .iter()
+        .flat_map(|spec| spec.taints.iter().flatten())
+        .all(|taint| {
+            taint.effect == "PreferNoSchedule"
+                || spec.tolerations.iter().flatten().any(|toleration| {
+                    toleration.key.as_ref().is_none_or(|key| *key == taint.key)
+                        && toleration
+                            .effect
+                            .as_ref()
+                            .is_none_or(|effect| *effect == taint.effect)
+                        && (toleration.operator.as_deref() == Some("Exists")
+                            || toleration.value == taint.value)
+                })
+        });
     selected && wanted && tolerated
 }
 
 /// The node that the DaemonSet controller made a pod for.
 fn daemon_node(pod: &Pod) -> Option<String> {
-    let terms = pod.spec.as_ref()?.affinity.as_ref()?.node_affinity.as_ref()?;
-    let terms = terms.required_during_scheduling_ignored_during_execution.as_ref()?;
+    let terms = pod
+        .spec
+        .as_ref()?
+        .affinity
+        .as_ref()?
+        .node_affinity
+        .as_ref()?;
+    let terms = terms
+        .required_during_scheduling_ignored_during_execution
+        .as_ref()?;
     terms
         .node_selector_terms
         .iter()

@@ -1,6 +1,6 @@
 //! A lab: the whole cluster as one value.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -78,7 +78,13 @@ impl LabConfig {
     /// An API server with MetalLB's CRDs and nothing else: up in seconds.
     #[must_use]
     pub fn api_only() -> Self {
-        Self { nodes: 0, metallb_crds_only: true, controller_manager: false, audit: true, ..Self::default() }
+        Self {
+            nodes: 0,
+            metallb_crds_only: true,
+            controller_manager: false,
+            audit: true,
+            ..Self::default()
+        }
     }
 
     /// The folders of `hack/tools` that it needs.
@@ -119,7 +125,9 @@ impl Lab {
         topology::create(config.dual_stack)?;
         let chart = async {
             match &config.metallb {
-                Some(version) if !config.metallb_crds_only => metallb::render(version).await.map(Some),
+                Some(version) if !config.metallb_crds_only => {
+                    metallb::render(version).await.map(Some)
+                }
                 _ => Ok(None),
             }
         };
@@ -134,15 +142,26 @@ impl Lab {
         if let Some(version) = &config.metallb {
             images.extend(metallb::images(version));
         }
-        let cluster = Arc::new(Cluster::new(control_plane.client, config.dual_stack, logs, images));
+        let cluster = Arc::new(Cluster::new(
+            control_plane.client,
+            config.dual_stack,
+            logs,
+            images,
+        ));
         let (orders, receiver) = mpsc::channel(16);
         let mut tasks = JoinSet::new();
         if config.with_nodes() {
             tasks.spawn(kubelet::run(cluster.clone(), receiver));
             tasks.spawn(node::heartbeats(cluster.clone()));
         }
-        let lab =
-            Self { config, cluster, segment: Segment::open()?, orders, control_plane: processes, tasks };
+        let lab = Self {
+            config,
+            cluster,
+            segment: Segment::open()?,
+            orders,
+            control_plane: processes,
+            tasks,
+        };
         lab.fill(chart.as_deref()).await?;
         Ok(lab)
     }
@@ -151,7 +170,8 @@ impl Lab {
     async fn fill(&self, chart: Option<&str>) -> Result<()> {
         self.wait_for_namespaces().await?;
         if self.config.with_nodes() {
-            self.cluster.insert(CONTROL_PLANE_NODE, Machine(0), Netns::ControlPlane);
+            self.cluster
+                .insert(CONTROL_PLANE_NODE, Machine(0), Netns::ControlPlane);
             let nodes = async {
                 node::register(&self.cluster, CONTROL_PLANE_NODE, Machine(0)).await?;
                 for _ in 0..self.config.nodes {
@@ -173,17 +193,26 @@ impl Lab {
             }
         }
         if let (Some(version), true) = (&self.config.metallb, self.config.metallb_crds_only) {
-            metallb::install_crds(&self.kubectl(), version).await?;
+            metallb::install_crds(&self.cluster.client, version).await?;
         }
         Ok(())
     }
 
     async fn wait_for_namespaces(&self) -> Result<()> {
         let namespaces: Api<Namespace> = Api::all(self.client());
-        let wanted = ["default", "kube-system", "kube-node-lease"];
+        let wanted: &[&str] = if self.config.with_nodes() {
+            &["default", "kube-node-lease"]
+        } else {
+            &["default"]
+        };
         let deadline = Instant::now() + Duration::from_secs(30);
         for name in wanted {
-            while namespaces.get_opt(name).await.context("looking for Kubernetes' namespaces")?.is_none() {
+            while namespaces
+                .get_opt(name)
+                .await
+                .context("looking for Kubernetes' namespaces")?
+                .is_none()
+            {
                 if Instant::now() > deadline {
                     bail!("the API server has not made namespace {name} after 30 s");
                 }
@@ -220,7 +249,8 @@ impl Lab {
     /// Applies the objects of a file by server-side apply.
     pub async fn apply_file(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
         self.apply(&text).await
     }
 
@@ -232,7 +262,10 @@ impl Lab {
     /// Writes a kubeconfig with the rights of a ServiceAccount.
     pub async fn kubeconfig_of(&self, namespace: &str, account: &str) -> Result<PathBuf> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), namespace);
-        accounts.get(account).await.with_context(|| format!("looking for ServiceAccount {namespace}/{account}"))?;
+        accounts
+            .get(account)
+            .await
+            .with_context(|| format!("looking for ServiceAccount {namespace}/{account}"))?;
         let token = sandbox::token(&self.cluster, namespace, account).await?;
         let path = Path::new(place::RUN).join(format!("kubeconfig-{namespace}-{account}"));
         control_plane::write_kubeconfig(&path, &token)?;
@@ -243,7 +276,10 @@ impl Lab {
     #[must_use]
     pub fn nodes(&self) -> Vec<String> {
         let nodes = self.cluster.nodes();
-        let mut all: Vec<_> = nodes.iter().filter(|(_, node)| node.machine.0 > 0).collect();
+        let mut all: Vec<_> = nodes
+            .iter()
+            .filter(|(_, node)| node.machine.0 > 0)
+            .collect();
         all.sort_by_key(|(_, node)| node.machine);
         all.into_iter().map(|(name, _)| name.clone()).collect()
     }
@@ -279,7 +315,13 @@ impl Lab {
     }
 
     fn next_machine(&self) -> Result<u8> {
-        let used = self.cluster.nodes().values().map(|node| node.machine.0).max().unwrap_or_default();
+        let used = self
+            .cluster
+            .nodes()
+            .values()
+            .map(|node| node.machine.0)
+            .max()
+            .unwrap_or_default();
         if used >= MAX_NODES {
             bail!("a lab has at most {MAX_NODES} nodes");
         }
@@ -291,7 +333,9 @@ impl Lab {
     pub async fn kill_node(&self, name: &str) -> Result<()> {
         let (machine, kube_proxy) = {
             let mut nodes = self.cluster.nodes();
-            let node = nodes.get_mut(name).with_context(|| format!("there is no node {name}"))?;
+            let node = nodes
+                .get_mut(name)
+                .with_context(|| format!("there is no node {name}"))?;
             if node.machine.0 == 0 {
                 bail!("the control plane keeps its power");
             }
@@ -300,7 +344,10 @@ impl Lab {
         };
         topology::set_link(machine, false)?;
         let (done, off) = oneshot::channel();
-        self.orders.send(Order::PowerOff(name.to_owned(), done)).await.context("telling the kubelets")?;
+        self.orders
+            .send(Order::PowerOff(name.to_owned(), done))
+            .await
+            .context("telling the kubelets")?;
         off.await.context("waiting for the kubelets")?;
         if let Some(kube_proxy) = kube_proxy {
             kube_proxy.kill().await;
@@ -308,9 +355,28 @@ impl Lab {
         Ok(())
     }
 
+    /// Whether Kubernetes calls a node ready.
+    pub async fn is_ready(&self, name: &str) -> Result<bool> {
+        let nodes: Api<Node> = Api::all(self.client());
+        let node = nodes
+            .get(name)
+            .await
+            .with_context(|| format!("reading node {name}"))?;
+        let conditions = node
+            .status
+            .and_then(|status| status.conditions)
+            .unwrap_or_default();
+        Ok(conditions
+            .iter()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True"))
+    }
+
     /// Gives a node its power back.
     pub async fn revive_node(&self, name: &str) -> Result<()> {
-        let place = self.cluster.place(name).with_context(|| format!("there is no node {name}"))?;
+        let place = self
+            .cluster
+            .place(name)
+            .with_context(|| format!("there is no node {name}"))?;
         if place.powered {
             return Ok(());
         }
@@ -321,7 +387,10 @@ impl Lab {
             node.kube_proxy = Some(kube_proxy);
         }
         node::report_ready(&self.cluster, name).await?;
-        self.orders.send(Order::PowerOn(name.to_owned())).await.context("telling the kubelets")
+        self.orders
+            .send(Order::PowerOn(name.to_owned()))
+            .await
+            .context("telling the kubelets")
     }
 
     /// Cordons a node, or uncordons it.
@@ -332,7 +401,8 @@ impl Lab {
 
     /// Sets a label of a node, or takes it away.
     pub async fn label_node(&self, name: &str, label: &str, value: Option<&str>) -> Result<()> {
-        self.patch_node(name, &json!({"metadata": {"labels": {label: value}}})).await
+        self.patch_node(name, &json!({"metadata": {"labels": {label: value}}}))
+            .await
     }
 
     async fn patch_node(&self, name: &str, patch: &serde_json::Value) -> Result<()> {
@@ -356,7 +426,11 @@ impl Lab {
         let answers = self.answers(address, Duration::from_millis(500)).await?;
         let names: Vec<String> = answers
             .iter()
-            .map(|answer| self.cluster.node_of(answer.mac).unwrap_or_else(|| answer.mac.to_string()))
+            .map(|answer| {
+                self.cluster
+                    .node_of(answer.mac)
+                    .unwrap_or_else(|| answer.mac.to_string())
+            })
             .collect();
         match names.as_slice() {
             [] => Ok(None),
@@ -367,7 +441,12 @@ impl Lab {
 
     /// Waits until exactly the named node answers for an address; says how
     /// long it took.
-    pub async fn wait_for_answer(&self, address: IpAddr, node: &str, timeout: Duration) -> Result<Duration> {
+    pub async fn wait_for_answer(
+        &self,
+        address: IpAddr,
+        node: &str,
+        timeout: Duration,
+    ) -> Result<Duration> {
         let start = Instant::now();
         loop {
             let found = match self.who_answers(address).await {
@@ -387,7 +466,36 @@ impl Lab {
     /// answer with the names of their node and pod and the client's address.
     pub async fn http_get(&self, address: IpAddr, port: u16) -> Result<http::Response> {
         let client = Netns::Named(CLIENT.into());
-        http::get(&client, SocketAddr::new(address, port), "/", Duration::from_secs(2)).await
+        http::get(
+            &client,
+            SocketAddr::new(address, port),
+            "/",
+            Duration::from_secs(2),
+        )
+        .await
+    }
+
+    /// Requests `/` from the client again and again until it answers 200:
+    /// kube-proxy learns of a Service some time after MetalLB does.
+    pub async fn wait_for_http(
+        &self,
+        address: IpAddr,
+        port: u16,
+        timeout: Duration,
+    ) -> Result<http::Response> {
+        let start = Instant::now();
+        let client = Netns::Named(CLIENT.into());
+        let mut last = anyhow::anyhow!("there was no attempt");
+        while start.elapsed() < timeout {
+            let attempt = Duration::from_millis(500);
+            match http::get(&client, SocketAddr::new(address, port), "/", attempt).await {
+                Ok(response) if response.status == 200 => return Ok(response),
+                Ok(response) => last = anyhow::anyhow!("it answers {response:?}"),
+                Err(error) => last = error,
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Err(last).with_context(|| format!("no HTTP through {address} after {timeout:?}"))
     }
 
     /// Watches addresses from the client, each once an interval.
@@ -417,7 +525,9 @@ impl Lab {
         self.apply(&set.to_string()).await?;
         let namespace = format!("--namespace={namespace}");
         let set = format!("daemonset/{name}");
-        self.kubectl().run(["rollout", "status", &namespace, "--timeout=30s", &set]).await?;
+        self.kubectl()
+            .run(["rollout", "status", &namespace, "--timeout=30s", &set])
+            .await?;
         Ok(())
     }
 
@@ -436,23 +546,69 @@ impl Lab {
     /// the cluster, and returns its output.
     pub async fn exec<S: AsRef<OsStr>>(&self, node: Option<&str>, command: &[S]) -> Result<String> {
         let netns = match node {
-            Some(name) => self.cluster.place(name).with_context(|| format!("there is no node {name}"))?.netns,
+            Some(name) => {
+                self.cluster
+                    .place(name)
+                    .with_context(|| format!("there is no node {name}"))?
+                    .netns
+            }
             None => Netns::Named(CLIENT.into()),
         };
-        let words: Vec<_> = command.iter().map(|word| word.as_ref().to_owned()).collect();
+        let words: Vec<_> = command
+            .iter()
+            .map(|word| word.as_ref().to_owned())
+            .collect();
         let output = netns
             .run(move || -> Result<_> {
                 let (program, args) = words.split_first().context("there is no command")?;
                 let mut command = tokio::process::Command::new(program);
-                command.args(args).env("PATH", crate::process::search_path()).env("KUBECONFIG", place::KUBECONFIG);
+                command
+                    .args(args)
+                    .env("PATH", crate::process::search_path())
+                    .env("KUBECONFIG", place::KUBECONFIG);
                 Ok(command.output())
             })??
             .await
             .context("running a command")?;
         if !output.status.success() {
-            bail!("the command failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+            bail!(
+                "the command failed: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The environment of commands that people run in a lab: KUBECONFIG, and
+    /// a PATH with kubectl, helm and the programs of this repository.
+    #[must_use]
+    pub fn environment() -> Vec<(&'static str, OsString)> {
+        let mut path = OsString::new();
+        for component in ["kubernetes", "helm"] {
+            path.push(place::tool_dir(component).join("bin"));
+            path.push(":");
+        }
+        if let Some(folder) = std::env::current_exe()
+            .ok()
+            .as_deref()
+            .and_then(Path::parent)
+        {
+            path.push(folder);
+            path.push(":");
+        }
+        path.push(crate::process::search_path());
+        vec![
+            ("PATH", path),
+            ("KUBECONFIG", place::KUBECONFIG.into()),
+            (place::STATE, place::INNER_STATE.into()),
+        ]
+    }
+
+    /// Variables by which the parts of a lab talk to each other; commands in
+    /// a lab, which may start other labs, must not see them.
+    #[must_use]
+    pub fn hidden_environment() -> [&'static str; 2] {
+        [place::LOGS, crate::tools::FOLDERS]
     }
 
     /// Where the logs of all programs are.

@@ -13,12 +13,22 @@ pub(crate) fn tails(folder: &Path, lines: usize) -> String {
         .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
         .unwrap_or_default();
     paths.sort();
-    for path in paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "log")) {
-        let Ok(bytes) = std::fs::read(path) else { continue };
+    for path in paths
+        .iter()
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+    {
+        let Ok(bytes) = std::fs::read(path) else {
+            continue;
+        };
         let log = String::from_utf8_lossy(&bytes);
         let all: Vec<&str> = log.lines().collect();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let _ = writeln!(text, "--- {name}, last {} of {} lines", all.len().min(lines), all.len());
+        let _ = writeln!(
+            text,
+            "--- {name}, last {} of {} lines",
+            all.len().min(lines),
+            all.len()
+        );
         for line in &all[all.len().saturating_sub(lines)..] {
             let shown: String = line.chars().take(400).collect();
             let _ = writeln!(text, "{shown}");
@@ -26,6 +36,23 @@ pub(crate) fn tails(folder: &Path, lines: usize) -> String {
     }
     let _ = writeln!(text, "--- all logs are in {}", folder.display());
     text
+}
+
+/// The last lines of every log of this process's lab.
+#[must_use]
+pub fn log_tails(lines: usize) -> String {
+    tails(&crate::place::logs_dir(), lines)
+}
+
+/// Sends this program's own messages to stderr; RUST_LOG says which.
+pub fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| "warn,kube_client=off,kube_runtime=off,l2lb_lab=info".into());
+    // A program that has its own subscriber keeps it.
+    let _ = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(filter)
+        .try_init();
 }
 
 /// A request that wrote something.

@@ -1,13 +1,17 @@
 //! MetalLB, installed by its own chart.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
-use kube::Client;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, ApiResource, DynamicObject, PostParams};
 use kube::core::GroupVersionKind;
+use kube::runtime::wait::{await_condition, conditions};
+use kube::{Client, ResourceExt};
 use serde_json::json;
 
 use crate::kubectl::Kubectl;
@@ -40,7 +44,14 @@ pub(crate) async fn render(version: &str) -> Result<String> {
     let output = tokio::process::Command::new(place::tool("helm", "helm"))
         .args(["template", "metallb"])
         .arg(place::tool_dir(&component(version)).join("chart"))
-        .args(["--namespace", NAMESPACE, "--include-crds", "--kube-version", "v1.37.1", "--values"])
+        .args([
+            "--namespace",
+            NAMESPACE,
+            "--include-crds",
+            "--kube-version",
+            "v1.37.1",
+            "--values",
+        ])
         .arg(values)
         .env("HOME", place::RUN)
         .stdin(Stdio::null())
@@ -48,7 +59,10 @@ pub(crate) async fn render(version: &str) -> Result<String> {
         .await
         .context("running helm")?;
     if !output.status.success() {
-        bail!("helm template: {}", String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "helm template: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     String::from_utf8(output.stdout).context("reading what helm rendered")
 }
@@ -59,17 +73,57 @@ pub(crate) async fn install(kubectl: &Kubectl, rendered: &str) -> Result<()> {
     kubectl.apply(rendered).await
 }
 
-/// Applies the CRDs alone.
-pub(crate) async fn install_crds(kubectl: &Kubectl, version: &str) -> Result<()> {
-    create_namespace(kubectl).await?;
+/// Creates the CRDs alone, and waits until they can be used.
+pub(crate) async fn install_crds(client: &Client, version: &str) -> Result<()> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": NAMESPACE}}))
+        .context("describing MetalLB's namespace")?;
+    namespaces
+        .create(&PostParams::default(), &namespace)
+        .await
+        .context("creating MetalLB's namespace")?;
     let folder = place::tool_dir(&component(version)).join("crds");
-    kubectl.run(["apply", "--server-side", "-f", &folder.display().to_string()]).await?;
-    kubectl.run(["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).await?;
+    let mut files = Vec::new();
+    for entry in
+        std::fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?
+    {
+        files.push(
+            entry
+                .with_context(|| format!("reading {}", folder.display()))?
+                .path(),
+        );
+    }
+    let created = files.iter().map(|path| create_crd(client, path));
+    futures::future::try_join_all(created).await?;
+    Ok(())
+}
+
+async fn create_crd(client: &Client, path: &Path) -> Result<()> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    let crd: CustomResourceDefinition =
+        serde_saphyr::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let name = crd.name_any();
+    crds.create(&PostParams::default(), &crd)
+        .await
+        .with_context(|| format!("creating CRD {name}"))?;
+    let established = conditions::is_crd_established();
+    let wait = await_condition(crds, &name, established);
+    tokio::time::timeout(Duration::from_secs(30), wait)
+        .await
+        .with_context(|| format!("CRD {name} is not established after 30 s"))?
+        .with_context(|| format!("watching CRD {name}"))?;
     Ok(())
 }
 
 async fn create_namespace(kubectl: &Kubectl) -> Result<()> {
-    kubectl.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}).to_string()).await
+    kubectl
+        .apply(
+            &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+                .to_string(),
+        )
+        .await
 }
 
 /// Waits until the controller's webhook answers and every node has a speaker.
@@ -90,12 +144,20 @@ pub(crate) async fn wait_until_ready(client: &Client, nodes: usize) -> Result<()
 
 async fn ready(client: &Client, nodes: usize) -> Result<()> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), NAMESPACE);
-    let status = deployments.get_status("metallb-controller").await?.status.unwrap_or_default();
+    let status = deployments
+        .get_status("metallb-controller")
+        .await?
+        .status
+        .unwrap_or_default();
     if status.available_replicas.unwrap_or_default() < 1 {
         bail!("its controller is not available");
     }
     let sets: Api<DaemonSet> = Api::namespaced(client.clone(), NAMESPACE);
-    let status = sets.get_status("metallb-speaker").await?.status.unwrap_or_default();
+    let status = sets
+        .get_status("metallb-speaker")
+        .await?
+        .status
+        .unwrap_or_default();
     if usize::try_from(status.number_ready).unwrap_or_default() < nodes {
         bail!("{} of {nodes} speakers are ready", status.number_ready);
     }
@@ -105,7 +167,13 @@ async fn ready(client: &Client, nodes: usize) -> Result<()> {
     let pool = DynamicObject::new("lab-probe", &resource)
         .within(NAMESPACE)
         .data(json!({"spec": {"addresses": ["203.0.113.255/32"]}}));
-    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
-    pools.create(&dry_run, &pool).await.context("asking its webhook")?;
+    let dry_run = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    pools
+        .create(&dry_run, &pool)
+        .await
+        .context("asking its webhook")?;
     Ok(())
 }

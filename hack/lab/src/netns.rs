@@ -25,12 +25,15 @@ impl Netns {
     /// Sockets made and processes started by `f` stay in the namespace. It
     /// runs on a thread of its own, and should be short.
     pub fn run<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-        let Netns::Named(name) = self else { return Ok(f()) };
+        let Netns::Named(name) = self else {
+            return Ok(f());
+        };
         let path = Path::new("/run/netns").join(name);
         let runtime = tokio::runtime::Handle::try_current().ok();
         std::thread::spawn(move || {
             let file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
-            setns(file, CloneFlags::CLONE_NEWNET).with_context(|| format!("entering {}", path.display()))?;
+            setns(file, CloneFlags::CLONE_NEWNET)
+                .with_context(|| format!("entering {}", path.display()))?;
             let _guard = runtime.as_ref().map(tokio::runtime::Handle::enter);
             Ok(f())
         })
@@ -47,7 +50,8 @@ impl Netns {
                 if !path.exists() && name.starts_with("net/ipv6") {
                     continue;
                 }
-                std::fs::write(&path, value).with_context(|| format!("setting {name} to {value}"))?;
+                std::fs::write(&path, value)
+                    .with_context(|| format!("setting {name} to {value}"))?;
             }
             Ok(())
         })?
@@ -68,11 +72,16 @@ impl Netns {
             .spawn()
             .context("starting ip")?;
         if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(script.as_bytes()).context("writing to ip")?;
+            stdin
+                .write_all(script.as_bytes())
+                .context("writing to ip")?;
         }
         let output = child.wait_with_output().context("waiting for ip")?;
         if !output.status.success() {
-            bail!("ip refused:\n{script}\n{}", String::from_utf8_lossy(&output.stderr));
+            bail!(
+                "ip refused:\n{script}\n{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
         }
         Ok(())
     }

@@ -42,14 +42,19 @@ pub(crate) async fn register(cluster: &Cluster, name: &str, machine: Machine) ->
         "spec": {"podCIDR": ranges[0], "podCIDRs": ranges, "taints": taints},
     }))
     .context("describing a node")?;
-    nodes.create(&PostParams::default(), &node).await.with_context(|| format!("creating node {name}"))?;
+    nodes
+        .create(&PostParams::default(), &node)
+        .await
+        .with_context(|| format!("creating node {name}"))?;
     renew(cluster, name).await?;
     report_ready(cluster, name).await
 }
 
 /// Says that a node is ready, as its kubelet does when it starts.
 pub(crate) async fn report_ready(cluster: &Cluster, name: &str) -> Result<()> {
-    let place = cluster.place(name).with_context(|| format!("there is no node {name}"))?;
+    let place = cluster
+        .place(name)
+        .with_context(|| format!("there is no node {name}"))?;
     let mut addresses: Vec<Value> = place
         .machine
         .addresses(cluster.dual_stack)
@@ -93,8 +98,12 @@ pub(crate) async fn heartbeats(cluster: Arc<Cluster>) {
     let mut interval = tokio::time::interval(HEARTBEAT);
     loop {
         interval.tick().await;
-        let alive: Vec<String> =
-            cluster.nodes().iter().filter(|(_, node)| node.powered).map(|(name, _)| name.clone()).collect();
+        let alive: Vec<String> = cluster
+            .nodes()
+            .iter()
+            .filter(|(_, node)| node.powered)
+            .map(|(name, _)| name.clone())
+            .collect();
         let renewals = alive.iter().map(|name| renew(&cluster, name));
         for result in futures::future::join_all(renewals).await {
             if let Err(error) = result {
@@ -117,7 +126,11 @@ async fn renew(cluster: &Cluster, name: &str) -> Result<()> {
         },
     });
     leases
-        .patch(name, &PatchParams::apply("kubelet").force(), &Patch::Apply(lease))
+        .patch(
+            name,
+            &PatchParams::apply("kubelet").force(),
+            &Patch::Apply(lease),
+        )
         .await
         .with_context(|| format!("renewing the Lease of node {name}"))?;
     Ok(())
@@ -125,7 +138,11 @@ async fn renew(cluster: &Cluster, name: &str) -> Result<()> {
 
 /// Starts kube-proxy on a node.
 pub(crate) fn start_kube_proxy(cluster: &Cluster, name: &str, netns: &Netns) -> Result<Process> {
-    let spec = Spec::new(format!("kube-proxy-{name}"), place::tool("kubernetes", "kube-proxy")).args([
+    let spec = Spec::new(
+        format!("kube-proxy-{name}"),
+        place::tool("kubernetes", "kube-proxy"),
+    )
+    .args([
         format!("--kubeconfig={}", place::KUBECONFIG),
         "--proxy-mode=nftables".into(),
         "--conntrack-max-per-core=0".into(),

@@ -11,7 +11,7 @@ pub(crate) const STATE: &str = "L2LB_LAB_STATE";
 /// Everything that a lab writes, on a file system that ends with it.
 pub(crate) const RUN: &str = "/run/lab";
 /// The folder for control sockets, as seen inside a lab.
-pub(crate) const INNER_STATE: &str = "/run/lab/state";
+pub const INNER_STATE: &str = "/run/lab/state";
 
 /// The administrator's kubeconfig, as seen inside a lab.
 pub(crate) const KUBECONFIG: &str = "/run/lab/kubeconfig";
@@ -46,11 +46,13 @@ pub(crate) fn logs_dir() -> PathBuf {
 }
 
 /// The folder for the control sockets of this user's labs.
-pub(crate) fn state_dir() -> PathBuf {
+#[must_use]
+pub fn state_dir() -> PathBuf {
     if let Some(dir) = std::env::var_os(STATE) {
         return PathBuf::from(dir);
     }
-    let base = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
+    let base =
+        std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| PathBuf::from("/tmp"), PathBuf::from);
     base.join(format!("l2lb-lab-{}", getuid()))
 }
 

@@ -38,9 +38,21 @@ pub(crate) struct PodContext {
 }
 
 /// Runs a pod until it is stopped.
-pub(crate) async fn run(cluster: Arc<Cluster>, volumes: Volumes, pod: Pod, node: String, stop: CancellationToken) {
+pub(crate) async fn run(
+    cluster: Arc<Cluster>,
+    volumes: Volumes,
+    pod: Pod,
+    node: String,
+    stop: CancellationToken,
+) {
     let name = pod.name_any();
-    let mut life = Life { cluster, volumes, node, context: None, sandbox: None };
+    let mut life = Life {
+        cluster,
+        volumes,
+        node,
+        context: None,
+        sandbox: None,
+    };
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
@@ -70,13 +82,19 @@ impl Life {
     /// Starts a pod and looks after it; returns only with an error.
     async fn live(&mut self, pod: &Pod) -> Result<()> {
         let cluster = &*self.cluster;
-        let place = cluster.place(&self.node).with_context(|| format!("there is no node {}", self.node))?;
+        let place = cluster
+            .place(&self.node)
+            .with_context(|| format!("there is no node {}", self.node))?;
         let context = match &mut self.context {
             Some(context) => context,
             none => none.insert(context(cluster, pod, &self.node, &place)?),
         };
         let spec = pod.spec.as_ref().context("the pod has no spec")?;
-        if spec.containers.iter().all(|c| c.image.as_deref().is_some_and(|i| i.starts_with(BACKEND_IMAGE))) {
+        if spec.containers.iter().all(|c| {
+            c.image
+                .as_deref()
+                .is_some_and(|i| i.starts_with(BACKEND_IMAGE))
+        }) {
             let _servers = serve(context, &place)?;
             report(cluster, context, true).await?;
             return std::future::pending().await;
@@ -110,7 +128,11 @@ impl Life {
 
 fn context(cluster: &Cluster, pod: &Pod, node: &str, place: &Place) -> Result<PodContext> {
     let node_addresses = place.machine.addresses(cluster.dual_stack);
-    let host_network = pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false);
+    let host_network = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.host_network)
+        .unwrap_or(false);
     let addresses = if host_network {
         node_addresses.clone()
     } else {
@@ -126,19 +148,30 @@ fn context(cluster: &Cluster, pod: &Pod, node: &str, place: &Place) -> Result<Po
         place.netns.ip(&script)?;
         addresses
     };
-    Ok(PodContext { pod: pod.clone(), node: node.to_owned(), addresses, node_addresses })
+    Ok(PodContext {
+        pod: pod.clone(),
+        node: node.to_owned(),
+        addresses,
+        node_addresses,
+    })
 }
 
 /// Serves a pod of the lab's own image.
 fn serve(context: &PodContext, place: &Place) -> Result<Vec<http::Backend>> {
     let containers = context.pod.spec.iter().flat_map(|spec| &spec.containers);
-    let ports = containers.flat_map(|container| container.ports.iter().flatten()).map(|port| port.container_port);
+    let ports = containers
+        .flat_map(|container| container.ports.iter().flatten())
+        .map(|port| port.container_port);
     let mut servers = Vec::new();
     for port in ports {
         let port = u16::try_from(port).context("a container port is out of range")?;
         for address in &context.addresses {
             let answer = format!("{} {}\n", context.node, context.pod.name_any());
-            servers.push(http::Backend::start(&place.netns, SocketAddr::new(*address, port), answer)?);
+            servers.push(http::Backend::start(
+                &place.netns,
+                SocketAddr::new(*address, port),
+                answer,
+            )?);
         }
     }
     Ok(servers)
@@ -158,11 +191,20 @@ impl Supervised {
     fn start(cluster: &Cluster, place: &Place, container: &Container, spec: Spec) -> Result<Self> {
         let process = Process::start(&place.netns, &spec, &cluster.logs)?;
         let probe = probe(container);
-        Ok(Self { spec, process, ready: probe.is_none(), probe, probe_at: Instant::now(), restart_at: None })
+        Ok(Self {
+            spec,
+            process,
+            ready: probe.is_none(),
+            probe,
+            probe_at: Instant::now(),
+            restart_at: None,
+        })
     }
 
     fn restart_if_ended(&mut self, cluster: &Cluster, place: &Place) -> Result<()> {
-        let Some(how) = self.process.has_ended() else { return Ok(()) };
+        let Some(how) = self.process.has_ended() else {
+            return Ok(());
+        };
         let at = *self.restart_at.get_or_insert_with(|| {
             tracing::debug!("{} ended: {how}", self.spec.name);
             Instant::now() + TICK
@@ -177,11 +219,18 @@ impl Supervised {
     }
 
     async fn is_ready(&mut self, place: &Place, context: &PodContext) -> bool {
-        let Some((host, port, path)) = &self.probe else { return self.ready };
+        let Some((host, port, path)) = &self.probe else {
+            return self.ready;
+        };
         if self.probe_at <= Instant::now() && self.restart_at.is_none() {
-            let host = if host.is_unspecified() { context.addresses[0] } else { *host };
+            let host = if host.is_unspecified() {
+                context.addresses[0]
+            } else {
+                *host
+            };
             let timeout = Duration::from_secs(1);
-            let response = http::get(&place.netns, SocketAddr::new(host, *port), path, timeout).await;
+            let response =
+                http::get(&place.netns, SocketAddr::new(host, *port), path, timeout).await;
             self.ready = response.is_ok_and(|response| response.status == 200);
             self.probe_at = Instant::now() + if self.ready { PERIOD } else { TICK };
         }
@@ -195,7 +244,12 @@ fn probe(container: &Container) -> Option<(IpAddr, u16, String)> {
     let port = match &action.port {
         IntOrString::Int(number) => *number,
         IntOrString::String(name) => {
-            container.ports.iter().flatten().find(|port| port.name.as_ref() == Some(name))?.container_port
+            container
+                .ports
+                .iter()
+                .flatten()
+                .find(|port| port.name.as_ref() == Some(name))?
+                .container_port
         }
     };
     if action.scheme.as_deref() == Some("HTTPS") {
@@ -213,9 +267,7 @@ fn probe(container: &Container) -> Option<(IpAddr, u16, String)> {
 async fn report(cluster: &Cluster, context: &PodContext, ready: bool) -> Result<()> {
     let pod = &context.pod;
     let now = Timestamp::now();
-    let condition = |kind: &str, value: bool| {
-        json!({"type": kind, "status": if value { "True" } else { "False" }, "lastTransitionTime": now})
-    };
+    let condition = |kind: &str, value: bool| json!({"type": kind, "status": if value { "True" } else { "False" }, "lastTransitionTime": now});
     let containers: Vec<_> = pod
         .spec
         .iter()
@@ -227,7 +279,9 @@ async fn report(cluster: &Cluster, context: &PodContext, ready: bool) -> Result<
             })
         })
         .collect();
-    let list = |key: &str, addresses: &[IpAddr]| -> Vec<_> { addresses.iter().map(|a| json!({key: a})).collect() };
+    let list = |key: &str, addresses: &[IpAddr]| -> Vec<_> {
+        addresses.iter().map(|a| json!({key: a})).collect()
+    };
     let status = json!({"status": {
         "phase": "Running", "startTime": now,
         "podIP": context.addresses[0], "podIPs": list("ip", &context.addresses),
@@ -238,9 +292,14 @@ async fn report(cluster: &Cluster, context: &PodContext, ready: bool) -> Result<
         ],
         "containerStatuses": containers,
     }});
-    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &pod.namespace().unwrap_or_default());
-    pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(status))
-        .await
-        .context("reporting the pod's status")?;
+    let pods: Api<Pod> =
+        Api::namespaced(cluster.client.clone(), &pod.namespace().unwrap_or_default());
+    pods.patch_status(
+        &pod.name_any(),
+        &PatchParams::default(),
+        &Patch::Merge(status),
+    )
+    .await
+    .context("reporting the pod's status")?;
     Ok(())
 }

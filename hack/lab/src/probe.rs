@@ -59,7 +59,10 @@ impl Probe {
                 loop {
                     ticks.tick().await;
                     let attempt = attempt(&cluster, &segment, target).await;
-                    attempts.lock().unwrap_or_else(PoisonError::into_inner).push(attempt);
+                    attempts
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(attempt);
                 }
             });
         }
@@ -69,7 +72,10 @@ impl Probe {
     /// All attempts so far, in the order in which they ended.
     #[must_use]
     pub fn attempts(&self) -> Vec<Attempt> {
-        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.attempts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// The attempts at one address since an instant.
@@ -109,12 +115,30 @@ impl Probe {
 async fn attempt(cluster: &Cluster, segment: &Segment, target: SocketAddr) -> Attempt {
     let at = Instant::now();
     let client = Netns::Named(CLIENT.into());
-    let (answers, response) =
-        tokio::join!(segment.ask(target.ip(), TIMEOUT), http::get(&client, target, "/", TIMEOUT));
+    let (answers, response) = tokio::join!(
+        segment.ask(target.ip(), TIMEOUT),
+        http::get(&client, target, "/", TIMEOUT)
+    );
     let name = |mac| cluster.node_of(mac).unwrap_or_else(|| mac.to_string());
-    let answered_by = answers.unwrap_or_default().into_iter().map(|answer| name(answer.mac)).collect();
+    let answered_by = answers
+        .unwrap_or_default()
+        .into_iter()
+        .map(|answer| name(answer.mac))
+        .collect();
     let http = response
-        .map(|response| response.body.split_whitespace().next().unwrap_or_default().to_owned())
+        .map(|response| {
+            response
+                .body
+                .split_whitespace()
+                .next()
+                .unwrap_or_default()
+                .to_owned()
+        })
         .map_err(|error| format!("{error:#}"));
-    Attempt { at, target, answered_by, http }
+    Attempt {
+        at,
+        target,
+        answered_by,
+        http,
+    }
 }

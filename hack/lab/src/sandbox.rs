@@ -39,19 +39,27 @@ impl Sandbox {
     pub async fn new(cluster: &Cluster, context: &PodContext) -> Result<Self> {
         let pod = &context.pod;
         let namespace = pod.namespace().unwrap_or_default();
-        let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone());
+        let account = pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.service_account_name.clone());
         let token = token(cluster, &namespace, account.as_deref().unwrap_or("default")).await?;
         let uid = pod.uid().unwrap_or_default();
-        let mut sandbox =
-            Self { root: Path::new(place::RUN).join("pods").join(uid), mounts: Vec::new(), written: BTreeMap::new() };
+        let mut sandbox = Self {
+            root: Path::new(place::RUN).join("pods").join(uid),
+            mounts: Vec::new(),
+            written: BTreeMap::new(),
+        };
         for name in SYSTEM {
             let from = Path::new("/").join(name);
             let to = sandbox.root.join(name);
             if from.is_symlink() {
                 create_dir(&sandbox.root)?;
-                let target = std::fs::read_link(&from).with_context(|| format!("reading {}", from.display()))?;
+                let target = std::fs::read_link(&from)
+                    .with_context(|| format!("reading {}", from.display()))?;
                 if !to.is_symlink() {
-                    std::os::unix::fs::symlink(target, &to).with_context(|| format!("linking {}", to.display()))?;
+                    std::os::unix::fs::symlink(target, &to)
+                        .with_context(|| format!("linking {}", to.display()))?;
                 }
             } else if from.is_dir() {
                 sandbox.bind(&from, &to)?;
@@ -59,7 +67,11 @@ impl Sandbox {
         }
         create_dir(&sandbox.root.join("tmp"))?;
         let ca = std::fs::read(control_plane::pki().join("ca.crt")).context("reading the CA")?;
-        for (name, data) in [("token", token.into_bytes()), ("namespace", namespace.into_bytes()), ("ca.crt", ca)] {
+        for (name, data) in [
+            ("token", token.into_bytes()),
+            ("namespace", namespace.into_bytes()),
+            ("ca.crt", ca),
+        ] {
             sandbox.write(Path::new(SERVICE_ACCOUNT), name, data)?;
         }
         Ok(sandbox)
@@ -70,8 +82,14 @@ impl Sandbox {
             return Ok(());
         }
         create_dir(to)?;
-        mount(Some(from), to, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
-            .with_context(|| format!("binding {}", to.display()))?;
+        mount(
+            Some(from),
+            to,
+            None::<&str>,
+            MsFlags::MS_BIND | MsFlags::MS_REC,
+            None::<&str>,
+        )
+        .with_context(|| format!("binding {}", to.display()))?;
         self.mounts.push(to.to_path_buf());
         Ok(())
     }
@@ -93,21 +111,34 @@ impl Sandbox {
     /// Brings mounted Secrets and ConfigMaps up to date; an error means that
     /// one of them does not exist (yet).
     pub fn refresh(&mut self, volumes: &Volumes, context: &PodContext) -> Result<()> {
-        let Some(spec) = &context.pod.spec else { return Ok(()) };
+        let Some(spec) = &context.pod.spec else {
+            return Ok(());
+        };
         let namespace = context.pod.namespace().unwrap_or_default();
         for container in &spec.containers {
             for mount in container.volume_mounts.iter().flatten() {
-                let Some(volume) = spec.volumes.iter().flatten().find(|volume| volume.name == mount.name) else {
+                let Some(volume) = spec
+                    .volumes
+                    .iter()
+                    .flatten()
+                    .find(|volume| volume.name == mount.name)
+                else {
                     continue;
                 };
                 let folder = PathBuf::from(mount.mount_path.trim_start_matches('/'));
                 create_dir(&self.root.join(&folder))?;
-                let Some(files) = files(volumes, &namespace, volume)? else { continue };
+                let Some(files) = files(volumes, &namespace, volume)? else {
+                    continue;
+                };
                 let stale: Vec<PathBuf> = self
                     .written
                     .keys()
                     .filter(|path| path.parent() == Some(self.root.join(&folder).as_path()))
-                    .filter(|path| !path.file_name().is_some_and(|n| files.contains_key(&*n.to_string_lossy())))
+                    .filter(|path| {
+                        !path
+                            .file_name()
+                            .is_some_and(|n| files.contains_key(&*n.to_string_lossy()))
+                    })
                     .cloned()
                     .collect();
                 for path in stale {
@@ -137,9 +168,15 @@ impl Sandbox {
             .iter()
             .find(|candidate| candidate.repository == repository)
             .with_context(|| format!("the lab has no image {image}"))?;
-        let folder = found.program.parent().context("the image's program has no folder")?;
+        let folder = found
+            .program
+            .parent()
+            .context("the image's program has no folder")?;
         self.bind(folder, &self.root.join("l2lb"))?;
-        let program = found.program.file_name().context("the image's program has no name")?;
+        let program = found
+            .program
+            .file_name()
+            .context("the image's program has no name")?;
 
         let mut env: BTreeMap<String, String> = BTreeMap::from([
             ("KUBERNETES_SERVICE_HOST".into(), CONTROL_PLANE.to_string()),
@@ -150,7 +187,12 @@ impl Sandbox {
                 env.insert(variable.name.clone(), value);
             }
         }
-        let command = container.command.iter().flatten().skip(1).chain(container.args.iter().flatten());
+        let command = container
+            .command
+            .iter()
+            .flatten()
+            .skip(1)
+            .chain(container.args.iter().flatten());
         let args: Vec<String> = command.map(|argument| expand(argument, &env)).collect();
         let chroot = tools::on_path("chroot").context("chroot is missing")?;
         let mut spec = Spec::new(format!("{}-{}", container.name, context.node), chroot)
@@ -191,18 +233,28 @@ fn repository(image: &str) -> &str {
 pub(crate) async fn token(cluster: &Cluster, namespace: &str, account: &str) -> Result<String> {
     let accounts: Api<ServiceAccount> = Api::namespaced(cluster.client.clone(), namespace);
     let request = TokenRequest {
-        spec: Some(TokenRequestSpec { expiration_seconds: Some(24 * 3600), ..TokenRequestSpec::default() }),
+        spec: Some(TokenRequestSpec {
+            expiration_seconds: Some(24 * 3600),
+            ..TokenRequestSpec::default()
+        }),
         ..TokenRequest::default()
     };
     let answer = accounts
         .create_token_request(account, &PostParams::default(), &request)
         .await
         .with_context(|| format!("requesting a token for ServiceAccount {namespace}/{account}"))?;
-    answer.status.and_then(|status| status.token).context("the API server gave no token")
+    answer
+        .status
+        .and_then(|status| status.token)
+        .context("the API server gave no token")
 }
 
 /// The files of a volume; nothing for volumes that start empty.
-fn files(volumes: &Volumes, namespace: &str, volume: &Volume) -> Result<Option<BTreeMap<String, Vec<u8>>>> {
+fn files(
+    volumes: &Volumes,
+    namespace: &str,
+    volume: &Volume,
+) -> Result<Option<BTreeMap<String, Vec<u8>>>> {
     if let Some(source) = &volume.secret {
         let name = source.secret_name.as_deref().unwrap_or_default();
         return match secret(volumes, namespace, name) {
@@ -222,13 +274,30 @@ fn files(volumes: &Volumes, namespace: &str, volume: &Volume) -> Result<Option<B
 }
 
 fn secret(volumes: &Volumes, namespace: &str, name: &str) -> Option<BTreeMap<String, Vec<u8>>> {
-    let secret = volumes.secrets.get(&ObjectRef::<Secret>::new(name).within(namespace))?;
-    Some(secret.data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone())).collect())
+    let secret = volumes
+        .secrets
+        .get(&ObjectRef::<Secret>::new(name).within(namespace))?;
+    Some(
+        secret
+            .data
+            .iter()
+            .flatten()
+            .map(|(key, value)| (key.clone(), value.0.clone()))
+            .collect(),
+    )
 }
 
 fn config_map(volumes: &Volumes, namespace: &str, name: &str) -> Option<BTreeMap<String, Vec<u8>>> {
-    let map = volumes.config_maps.get(&ObjectRef::<ConfigMap>::new(name).within(namespace))?;
-    Some(map.data.iter().flatten().map(|(key, value)| (key.clone(), value.clone().into_bytes())).collect())
+    let map = volumes
+        .config_maps
+        .get(&ObjectRef::<ConfigMap>::new(name).within(namespace))?;
+    Some(
+        map.data
+            .iter()
+            .flatten()
+            .map(|(key, value)| (key.clone(), value.clone().into_bytes()))
+            .collect(),
+    )
 }
 
 /// The value of an environment variable, if it has one.
@@ -240,16 +309,22 @@ fn value(variable: &EnvVar, context: &PodContext, volumes: &Volumes) -> Result<O
     let namespace = pod.namespace().unwrap_or_default();
     if let Some(field) = &source.field_ref {
         let join = |addresses: &[std::net::IpAddr]| {
-            addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+            addresses
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(",")
         };
         return Ok(Some(match field.field_path.as_str() {
             "metadata.name" => pod.name_any(),
             "metadata.namespace" => namespace,
             "metadata.uid" => pod.uid().unwrap_or_default(),
             "spec.nodeName" => context.node.clone(),
-            "spec.serviceAccountName" => {
-                pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()).unwrap_or_default()
-            }
+            "spec.serviceAccountName" => pod
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.service_account_name.clone())
+                .unwrap_or_default(),
             "status.podIP" => context.addresses[0].to_string(),
             "status.podIPs" => join(&context.addresses),
             "status.hostIP" => context.node_addresses[0].to_string(),
@@ -258,9 +333,17 @@ fn value(variable: &EnvVar, context: &PodContext, volumes: &Volumes) -> Result<O
         }));
     }
     let (data, key, optional) = if let Some(reference) = &source.secret_key_ref {
-        (secret(volumes, &namespace, &reference.name), &reference.key, reference.optional)
+        (
+            secret(volumes, &namespace, &reference.name),
+            &reference.key,
+            reference.optional,
+        )
     } else if let Some(reference) = &source.config_map_key_ref {
-        (config_map(volumes, &namespace, &reference.name), &reference.key, reference.optional)
+        (
+            config_map(volumes, &namespace, &reference.name),
+            &reference.key,
+            reference.optional,
+        )
     } else {
         return Ok(None);
     };
@@ -286,7 +369,10 @@ mod tests {
 
     #[test]
     fn repositories() {
-        assert_eq!(repository("quay.io/metallb/speaker:v0.16.2"), "quay.io/metallb/speaker");
+        assert_eq!(
+            repository("quay.io/metallb/speaker:v0.16.2"),
+            "quay.io/metallb/speaker"
+        );
         assert_eq!(repository("registry:5000/a"), "registry:5000/a");
         assert_eq!(repository("a@sha256:00"), "a");
     }

@@ -42,11 +42,18 @@ impl Segment {
             ..pnet_datalink::Config::default()
         };
         let channel = Netns::Named(CLIENT.into()).run(move || {
-            let interface = pnet_datalink::interfaces().into_iter().find(|interface| interface.name == "eth0");
-            pnet_datalink::channel(&interface.context("the client has no interface eth0")?, config)
-                .context("opening the client's interface")
+            let interface = pnet_datalink::interfaces()
+                .into_iter()
+                .find(|interface| interface.name == "eth0");
+            pnet_datalink::channel(
+                &interface.context("the client has no interface eth0")?,
+                config,
+            )
+            .context("opening the client's interface")
         })??;
-        let Channel::Ethernet(sender, mut receiver) = channel else { bail!("the client's interface is no Ethernet") };
+        let Channel::Ethernet(sender, mut receiver) = channel else {
+            bail!("the client's interface is no Ethernet")
+        };
         let (answers, _) = broadcast::channel(4096);
         let published = answers.clone();
         std::thread::Builder::new()
@@ -56,7 +63,11 @@ impl Segment {
                     match receiver.next() {
                         Ok(frame) => {
                             if let Some((address, mac)) = parse(frame) {
-                                let _ = published.send(Answer { address, mac, at: Instant::now() });
+                                let _ = published.send(Answer {
+                                    address,
+                                    mac,
+                                    at: Instant::now(),
+                                });
                             }
                         }
                         Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {}
@@ -65,7 +76,10 @@ impl Segment {
                 }
             })
             .context("starting the segment's reader")?;
-        Ok(Self { sender: Arc::new(Mutex::new(sender)), answers })
+        Ok(Self {
+            sender: Arc::new(Mutex::new(sender)),
+            answers,
+        })
     }
 
     /// Asks who has an address, again and again until somebody answers or
@@ -88,7 +102,9 @@ impl Segment {
                         }
                     }
                     Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-                    Err(broadcast::error::RecvError::Closed) => bail!("the segment's reader has ended"),
+                    Err(broadcast::error::RecvError::Closed) => {
+                        bail!("the segment's reader has ended")
+                    }
                 }
             }
         }
@@ -125,7 +141,16 @@ fn arp_request(target: Ipv4Addr) -> Vec<u8> {
 /// RFC 4861, section 4.3, to the solicited-node multicast address.
 fn neighbour_solicitation(target: Ipv6Addr) -> Vec<u8> {
     let [.., a, b, c] = target.octets();
-    let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from_be_bytes([b, c]));
+    let group = Ipv6Addr::new(
+        0xff02,
+        0,
+        0,
+        0,
+        0,
+        1,
+        0xff00 | u16::from(a),
+        u16::from_be_bytes([b, c]),
+    );
     let mut message = vec![135, 0, 0, 0, 0, 0, 0, 0];
     message.extend(target.octets());
     message.extend([1, 1]);
@@ -158,7 +183,10 @@ fn icmpv6_checksum(from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) -> u16 {
     bytes.extend(length.to_be_bytes());
     bytes.extend([0, 0, 0, 58]);
     bytes.extend(message);
-    let mut sum: u32 = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]))).sum();
+    let mut sum: u32 = bytes
+        .chunks(2)
+        .map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)])))
+        .sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -212,7 +240,10 @@ mod tests {
         frame[21] = 2;
         frame[22..28].copy_from_slice(&[2, 0, 0, 0, 0, 11]);
         frame[28..32].copy_from_slice(&[192, 0, 2, 100]);
-        assert_eq!(parse(&frame), Some(("192.0.2.100".parse().unwrap(), Mac([2, 0, 0, 0, 0, 11]))));
+        assert_eq!(
+            parse(&frame),
+            Some(("192.0.2.100".parse().unwrap(), Mac([2, 0, 0, 0, 0, 11])))
+        );
         for length in 0..frame.len() {
             let _ = parse(&frame[..length]);
         }

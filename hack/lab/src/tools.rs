@@ -22,10 +22,18 @@ pub fn build(components: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
         .output()
         .with_context(|| format!("running {}", script.display()))?;
     if !output.status.success() {
-        bail!("hack/tools/build.sh could not provide {}", components.join(", "));
+        bail!(
+            "hack/tools/build.sh could not provide {}",
+            components.join(", ")
+        );
     }
-    let folders = String::from_utf8(output.stdout).context("reading the folders of the programs")?;
-    Ok(components.iter().map(ToString::to_string).zip(folders.lines().map(PathBuf::from)).collect())
+    let folders =
+        String::from_utf8(output.stdout).context("reading the folders of the programs")?;
+    Ok(components
+        .iter()
+        .map(ToString::to_string)
+        .zip(folders.lines().map(PathBuf::from))
+        .collect())
 }
 
 pub(crate) fn encode(folders: &BTreeMap<String, PathBuf>) -> Result<String> {

@@ -27,7 +27,11 @@ pub const MAX_NODES: u8 = 64;
 
 /// The Services' ranges, as the API server's flag wants them.
 pub(crate) fn service_ranges(dual_stack: bool) -> &'static str {
-    if dual_stack { "198.18.128.0/17,2001:db8:2::/112" } else { "198.18.128.0/17" }
+    if dual_stack {
+        "198.18.128.0/17,2001:db8:2::/112"
+    } else {
+        "198.18.128.0/17"
+    }
 }
 
 /// A machine on the segment, by its number: 0 is the control plane, 1 to
@@ -140,7 +144,8 @@ pub(crate) fn create(dual_stack: bool) -> Result<()> {
     root.ip(&script)?;
 
     let client = attach(CLIENT, CLIENT, CLIENT_MAC, HOST)?;
-    let mut script = format!("addr add {CLIENT_V4}/24 dev eth0\nroute add default via {CONTROL_PLANE}\n");
+    let mut script =
+        format!("addr add {CLIENT_V4}/24 dev eth0\nroute add default via {CONTROL_PLANE}\n");
     if dual_stack {
         let _ = writeln!(script, "addr add {CLIENT_V6}/64 dev eth0 nodad");
     }
@@ -161,7 +166,11 @@ pub(crate) fn add_node(name: &str, machine: Machine, dual_stack: bool) -> Result
 
 /// Plugs a node's cable in or out.
 pub(crate) fn set_link(machine: Machine, up: bool) -> Result<()> {
-    Netns::ControlPlane.ip(&format!("link set {} {}\n", link(machine), if up { "up" } else { "down" }))
+    Netns::ControlPlane.ip(&format!(
+        "link set {} {}\n",
+        link(machine),
+        if up { "up" } else { "down" }
+    ))
 }
 
 /// The bridge's end of a node's cable.
@@ -169,7 +178,12 @@ fn link(machine: Machine) -> String {
     format!("port{}", machine.0)
 }
 
-fn attach(name: &str, port: &str, mac: Mac, parameters: &'static [(&'static str, &'static str)]) -> Result<Netns> {
+fn attach(
+    name: &str,
+    port: &str,
+    mac: Mac,
+    parameters: &'static [(&'static str, &'static str)],
+) -> Result<Netns> {
     let root = Netns::ControlPlane;
     root.ip(&format!("netns add {name}\n"))?;
     let netns = Netns::Named(name.to_owned());
@@ -194,8 +208,15 @@ fn addresses(script: &mut String, device: &str, machine: Machine, dual_stack: bo
 
 /// Routes to the pods of all machines that there can be.
 fn routes(script: &mut String, machine: Machine, dual_stack: bool) {
-    for other in (0..=MAX_NODES).map(Machine).filter(|other| *other != machine) {
-        for (range, gateway) in other.pod_ranges(dual_stack).iter().zip(other.addresses(dual_stack)) {
+    for other in (0..=MAX_NODES)
+        .map(Machine)
+        .filter(|other| *other != machine)
+    {
+        for (range, gateway) in other
+            .pod_ranges(dual_stack)
+            .iter()
+            .zip(other.addresses(dual_stack))
+        {
             let _ = writeln!(script, "route add {range} via {gateway}");
         }
     }

@@ -13,9 +13,9 @@ mkdir frr-k8s
 cp -r "$source_dir"/. frr-k8s/
 chmod -R u+w frr-k8s
 
-# The backquotes below are Go.
-# shellcheck disable=SC2016
 types=frr-k8s/api/v1beta1/frrconfiguration_types.go
+# The backquotes are Go's.
+# shellcheck disable=SC2016
 sed -i '/^type Advertise struct {$/a\
 	PrefixesWithAsPathPrepend []AsPathPrependPrefixes `json:"withAsPathPrepend,omitempty"`\
 ' "$types"

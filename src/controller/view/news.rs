@@ -89,7 +89,11 @@ impl View {
             if ahead {
                 self.unsettled
                     .entry(object)
-                    .or_insert(super::Unsettled { not_before: now, pool: None });
+                    .or_insert(super::Unsettled {
+                        not_before: now,
+                        lands_until: None,
+                        pool: None,
+                    });
             } else {
                 self.remove(&object, None);
             }

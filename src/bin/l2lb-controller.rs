@@ -1,0 +1,20 @@
+//! The controller.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use l2lb::controller::{self, Args};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = match args.start_log() {
+        Ok(()) => controller::run(args).await,
+        Err(why) => Err(why),
+    };
+    if let Err(why) = result {
+        eprintln!("l2lb-controller: {why}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,69 @@
+//! `kubectl l2lb render`: the plan without a cluster.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::Output;
+use crate::manifest;
+use crate::metallb::Capabilities;
+use crate::render;
+use crate::world::Options;
+
+/// Reads Nodes, L2AddressPools and L2LoadBalancers from files and prints the
+/// objects that the controller would apply for them, and the status that it
+/// would write.
+///
+/// Namespaces (for a pool's namespaceSelector), Services, ServiceCIDRs and
+/// MetalLB's own objects are taken into account when they are in the files;
+/// `kubectl get nodes,l2addresspools,... -A -o yaml` of a live cluster works
+/// as input too.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    kubectl l2lb render -f nodes.yaml -f pool.yaml -f web.yaml\n  \
+    kubectl get nodes -o yaml | kubectl l2lb render -f - -f pool.yaml -f web.yaml -o json")]
+pub(super) struct Args {
+    /// File with manifests in YAML or JSON; - is standard input. May be repeated
+    #[arg(short, long = "filename", value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+    /// Namespace of MetalLB
+    #[arg(long, value_name = "NAME", default_value = "metallb-system")]
+    metallb_namespace: String,
+    /// The time that the plan is made for, RFC 3339 [default: now]
+    #[arg(long, value_name = "TIME")]
+    at: Option<Timestamp>,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), String> {
+    let mut manifests = Vec::new();
+    for file in &args.files {
+        manifests.extend(manifest::read_file(file).map_err(|e| e.to_string())?);
+    }
+    let options = Options {
+        metallb_namespace: args.metallb_namespace.clone(),
+        ..Options::default()
+    };
+    let now = args.at.unwrap_or_else(Timestamp::now);
+    let file_world = render::world_of(manifests, now, options, Capabilities::CURRENT)?;
+    for ignored in &file_world.ignored {
+        eprintln!("note: {ignored} does not matter to the plan and is left out");
+    }
+    let objects = render::objects(&file_world.world);
+    let text = match args.output {
+        Output::Yaml => manifest::to_yaml(&objects).map_err(|e| e.to_string())?,
+        Output::Json => {
+            let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+            serde_json::to_string_pretty(&list).map_err(|e| e.to_string())? + "\n"
+        }
+    };
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // The reader had enough, as in `| head`.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(|e| format!("standard output: {e}")),
+    }
+}

@@ -1,0 +1,323 @@
+//! An API server in memory, as far as the plan loop can tell, with the parts
+//! of MetalLB and of the garbage collector played.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use l2lb::api::names;
+use l2lb::controller::answer::Answer;
+use l2lb::controller::resource;
+use l2lb::controller::view::News;
+use l2lb::metallb::{self, Capabilities};
+use l2lb::plan::{Action, Change};
+use l2lb::world::{Key, Kind, ObjectRef, Observed, ResourceVersion, ServiceRecord};
+use serde_json::{Map, Value, json};
+
+pub const METALLB: &str = "metallb-system";
+
+/// The objects, and the news that every watch has yet to deliver.
+#[derive(Default)]
+pub struct Store {
+    objects: BTreeMap<ObjectRef, Value>,
+    /// What we applied last, by object: its fields go when they are applied no more.
+    applied: BTreeMap<ObjectRef, Value>,
+    counter: u64,
+    pub queues: BTreeMap<Kind, VecDeque<News>>,
+    pub now: Timestamp,
+    /// Objects that admission refuses to create or change.
+    pub quota: bool,
+    pub writes: usize,
+}
+
+pub fn object(kind: Kind, namespace: &str, name: &str) -> ObjectRef {
+    ObjectRef { kind, key: Key::new(namespace, name) }
+}
+
+fn read(kind: Kind, value: &Value) -> Observed {
+    Observed::read(kind, value.clone()).unwrap()
+}
+
+impl Store {
+    pub fn get(&self, object: &ObjectRef) -> Option<&Value> {
+        self.objects.get(object)
+    }
+
+    pub fn all(&self, kind: Kind) -> impl Iterator<Item = (&ObjectRef, &Value)> {
+        self.objects.iter().filter(move |(o, _)| o.kind == kind)
+    }
+
+    pub fn observe(&self, object: &ObjectRef) -> Option<Observed> {
+        self.get(object).map(|value| read(object.kind, value))
+    }
+
+    /// A list and watch from now on, as after a start or an expired watch.
+    pub fn relist(&mut self, kind: Kind) {
+        let mut queue = VecDeque::from([News::ListStarted(kind)]);
+        queue.extend(self.all(kind).map(|(_, v)| News::Listed(Box::new(read(kind, v)))));
+        queue.push_back(News::ListDone(kind));
+        self.queues.insert(kind, queue);
+    }
+
+    pub fn definitions() -> News {
+        News::Definitions {
+            present: resource::KINDS.iter().filter_map(|k| resource::definition(*k)).collect(),
+            capabilities: Capabilities::CURRENT,
+        }
+    }
+
+    /// Creates or replaces an object, as somebody else.
+    pub fn put(&mut self, object: &ObjectRef, mut value: Value) {
+        let resource = resource::api_resource(object.kind);
+        value["apiVersion"] = json!(resource.api_version);
+        value["kind"] = json!(resource.kind);
+        value["metadata"]["name"] = json!(object.key.name);
+        if !object.key.namespace.is_empty() {
+            value["metadata"]["namespace"] = json!(object.key.namespace);
+        }
+        if !self.objects.contains_key(object) {
+            self.counter += 1;
+            value["metadata"]["uid"] = json!(format!("uid-{}", self.counter));
+            value["metadata"]["creationTimestamp"] = json!(self.now.to_string());
+        }
+        self.commit(object, value);
+    }
+
+    /// Changes an object, if it exists.
+    pub fn edit(&mut self, object: &ObjectRef, change: impl FnOnce(&mut Value)) {
+        if let Some(mut value) = self.objects.get(object).cloned() {
+            change(&mut value);
+            self.commit(object, value);
+        }
+    }
+
+    fn commit(&mut self, object: &ObjectRef, mut value: Value) {
+        let before = self.objects.get(object);
+        if let Some(before) = before {
+            value["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
+            if *before == value {
+                return;
+            }
+            if object.kind == Kind::LoadBalancer || object.kind == Kind::AddressPool {
+                let old = before["metadata"]["generation"].as_u64().unwrap_or(1);
+                let changed = before["spec"] != value["spec"];
+                value["metadata"]["generation"] = json!(old + u64::from(changed));
+            }
+        }
+        self.counter += 1;
+        value["metadata"]["resourceVersion"] = json!(self.counter.to_string());
+        let finalizers = value["metadata"]["finalizers"].as_array().map_or(0, Vec::len);
+        if !value["metadata"]["deletionTimestamp"].is_null() && finalizers == 0 {
+            return self.remove(object);
+        }
+        self.objects.insert(object.clone(), value.clone());
+        self.queue(object.kind, News::Applied(Box::new(read(object.kind, &value))));
+    }
+
+    fn queue(&mut self, kind: Kind, news: News) {
+        self.queues.entry(kind).or_default().push_back(news);
+    }
+
+    fn remove(&mut self, object: &ObjectRef) {
+        let Some(value) = self.objects.remove(object) else { return };
+        self.applied.remove(object);
+        self.counter += 1;
+        let news = News::Deleted {
+            object: object.clone(),
+            uid: value["metadata"]["uid"].as_str().map(str::to_owned),
+            version: ResourceVersion(self.counter),
+        };
+        self.queue(object.kind, news);
+    }
+
+    /// Deletes an object, as somebody else.
+    pub fn delete(&mut self, object: &ObjectRef) {
+        let now = self.now.to_string();
+        let Some(value) = self.objects.get(object) else { return };
+        if value["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty()) {
+            self.edit(object, |v| v["metadata"]["deletionTimestamp"] = json!(now));
+        } else {
+            self.remove(object);
+        }
+    }
+
+    /// Carries out a write of the controller.
+    pub fn write(&mut self, change: &Change) -> Answer {
+        self.writes += 1;
+        let object = &change.object;
+        let live = self.objects.get(object).cloned();
+        let refused = self.quota && object.kind == Kind::Service;
+        match &change.action {
+            Action::Create(_) | Action::Apply(_) if refused => {
+                Answer::Refused("exceeded quota".to_owned())
+            }
+            Action::Create(body) => match live {
+                Some(_) if !self.applied.contains_key(object) => {
+                    Answer::Taken(format!("{object} exists and is not ours"))
+                }
+                live => self.apply(object, live, body),
+            },
+            Action::Apply(body) => match live {
+                None => Answer::Outdated("not found".to_owned()),
+                Some(live) if is_other(&live, &body["metadata"]["resourceVersion"]) => {
+                    Answer::Outdated("conflict".to_owned())
+                }
+                live => self.apply(object, live, body),
+            },
+            Action::ApplyStatus(body) => match live {
+                None => Answer::Outdated("not found".to_owned()),
+                Some(mut live) => {
+                    live["status"] = body["status"].clone();
+                    self.commit(object, live);
+                    self.stored(object)
+                }
+            },
+            Action::Delete { uid, resource_version } => {
+                let Some(live) = live else { return Answer::Gone };
+                let meta = &live["metadata"];
+                let is = |wanted: &Option<String>, field: &str| {
+                    wanted.is_none() || wanted.as_deref() == meta[field].as_str()
+                };
+                if !is(uid, "uid") || !is(resource_version, "resourceVersion") {
+                    return Answer::Outdated("conflict".to_owned());
+                }
+                self.delete(object);
+                if self.objects.contains_key(object) { self.stored(object) } else { Answer::Gone }
+            }
+        }
+    }
+
+    fn stored(&self, object: &ObjectRef) -> Answer {
+        self.observe(object).map_or(Answer::Gone, |o| Answer::Stored(Box::new(o)))
+    }
+
+    fn apply(&mut self, object: &ObjectRef, live: Option<Value>, body: &Value) -> Answer {
+        let before = self.applied.insert(object.clone(), body.clone()).unwrap_or_default();
+        let is_new = live.is_none();
+        let mut value = live.unwrap_or_else(|| json!({"metadata": {}}));
+        if let Some(spec) = body.get("spec") {
+            value["spec"] = spec.clone();
+        }
+        for field in ["labels", "annotations"] {
+            let old = before["metadata"][field].as_object().cloned().unwrap_or_default();
+            let new = body["metadata"][field].as_object().cloned().unwrap_or_default();
+            let mut merged: Map<_, _> =
+                value["metadata"][field].as_object().cloned().unwrap_or_default();
+            merged.retain(|key, _| !old.contains_key(key));
+            merged.extend(new);
+            value["metadata"][field] = Value::Object(merged);
+        }
+        for field in ["finalizers", "ownerReferences"] {
+            match body["metadata"].get(field) {
+                Some(list) => value["metadata"][field] = list.clone(),
+                None => {
+                    value["metadata"].as_object_mut().unwrap().remove(field);
+                }
+            }
+        }
+        let last = value.clone();
+        if is_new {
+            self.put(object, value);
+        } else {
+            self.commit(object, value);
+        }
+        match self.observe(object) {
+            Some(observed) => Answer::Stored(Box::new(observed)),
+            // It went with its last finalizer; the answer still shows it.
+            None => Answer::Stored(Box::new(read(object.kind, &last))),
+        }
+    }
+
+    /// The children and the addresses that each names.
+    pub fn children(&self) -> Vec<(Key, Vec<IpAddr>)> {
+        self.all(Kind::Service)
+            .filter_map(|(_, value)| {
+                match ServiceRecord::read(serde_json::from_value(value.clone()).unwrap()) {
+                    ServiceRecord::Child(child) => Some((child.key.clone(), child.addresses)),
+                    ServiceRecord::Foreign(_) => None,
+                }
+            })
+            .collect()
+    }
+
+    /// The garbage collector: children whose owner is gone.
+    pub fn collect_garbage(&mut self) {
+        let owners: BTreeSet<String> = self
+            .objects
+            .values()
+            .filter_map(|v| v["metadata"]["uid"].as_str().map(str::to_owned))
+            .collect();
+        let orphans: Vec<ObjectRef> = self
+            .objects
+            .iter()
+            .filter(|(_, value)| {
+                value["metadata"]["ownerReferences"].as_array().is_some_and(|refs| {
+                    !refs.is_empty()
+                        && refs.iter().all(|r| !owners.contains(r["uid"].as_str().unwrap_or("")))
+                })
+            })
+            .map(|(object, _)| object.clone())
+            .collect();
+        for object in orphans {
+            self.delete(&object);
+        }
+    }
+
+    /// MetalLB: gives each Service the address that it asks for, if it is
+    /// free and the pool exists, and reports who announces it.
+    pub fn metallb(&mut self) {
+        let services: Vec<ObjectRef> = self.all(Kind::Service).map(|(o, _)| o.clone()).collect();
+        for service in &services {
+            let value = &self.objects[service];
+            let annotations = &value["metadata"]["annotations"];
+            let asked = annotations[names::METALLB_IPS].as_str().unwrap_or("").to_owned();
+            let pool = annotations[names::METALLB_POOL].as_str().unwrap_or("");
+            let has_pool = self.objects.contains_key(&object(Kind::IpAddressPool, METALLB, pool));
+            let taken = services.iter().any(|other| {
+                other != service && self.objects[other]["status"].to_string().contains(&format!("\"{asked}\""))
+            });
+            if !asked.is_empty() && has_pool && !taken {
+                let ingress = json!({"loadBalancer": {"ingress": [{"ip": asked}]}});
+                self.edit(service, |v| v["status"] = ingress);
+            }
+        }
+        self.speakers(&services);
+    }
+
+    fn speakers(&mut self, services: &[ObjectRef]) {
+        let mut wanted = BTreeMap::new();
+        for service in services {
+            let value = &self.objects[service];
+            let pin = &value["metadata"]["labels"][names::PIN];
+            if let (Some(node), false) = (pin.as_str(), value["status"].is_null())
+                && self.objects.contains_key(&object(Kind::Node, "", node))
+            {
+                let key = &service.key;
+                wanted.insert(
+                    object(Kind::ServiceL2Status, METALLB, &format!("l2-{}", key.name)),
+                    json!({"metadata": {"labels": {metallb::STATUS_NODE: node,
+                        metallb::STATUS_SERVICE: key.name, metallb::STATUS_NAMESPACE: key.namespace}}}),
+                );
+            }
+        }
+        let old: Vec<ObjectRef> = self
+            .all(Kind::ServiceL2Status)
+            .map(|(o, _)| o.clone())
+            .filter(|o| !wanted.contains_key(o))
+            .collect();
+        for status in old {
+            self.delete(&status);
+        }
+        for (status, value) in wanted {
+            if self.objects.contains_key(&status) {
+                self.edit(&status, |v| v["metadata"]["labels"] = value["metadata"]["labels"].clone());
+            } else {
+                self.put(&status, value);
+            }
+        }
+    }
+}
+
+fn is_other(live: &Value, version: &Value) -> bool {
+    !version.is_null() && live["metadata"]["resourceVersion"] != *version
+}
