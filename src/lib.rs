@@ -6,6 +6,7 @@
 //! ```
 
 pub mod address;
+pub mod admission;
 pub mod api;
 pub mod cli;
 pub mod controller;

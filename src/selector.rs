@@ -99,7 +99,9 @@ impl Selector {
     /// A short text that stands for this selector in a name or label: equal
     /// selectors have equal digests.
     pub fn digest(&self) -> String {
-        crate::api::names::short_digest(&format!("{:?}", self.0))
+        // The canonical written form: it must not change with the compiler.
+        let written = serde_json::to_string(&self.to_label_selector()).unwrap_or_default();
+        crate::api::names::short_digest(&written)
     }
 
     /// The canonical written form: plain equality as `matchLabels`, all else

@@ -22,7 +22,6 @@ use crate::address::Family;
     plural = "l2loadbalancers",
     namespaced,
     shortname = "l2lb",
-    category = "l2lb",
     status = "L2LoadBalancerStatus",
     derive = "PartialEq",
     printcolumn(name = "Pool", type_ = "string", json_path = ".spec.addressPool"),

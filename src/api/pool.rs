@@ -16,7 +16,6 @@ use serde::{Deserialize, Serialize};
     kind = "L2AddressPool",
     plural = "l2addresspools",
     shortname = "l2pool",
-    category = "l2lb",
     status = "L2AddressPoolStatus",
     derive = "PartialEq",
     printcolumn(name = "Addresses", type_ = "string", json_path = ".spec.addresses"),

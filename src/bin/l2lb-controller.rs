@@ -8,7 +8,7 @@ use l2lb::controller::{self, Args};
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    let result = match args.start_log() {
+    let result = match args.log.start() {
         Ok(()) => controller::run(args).await,
         Err(why) => Err(why),
     };

@@ -62,6 +62,14 @@ pub struct Args {
     #[arg(long, env = "L2LB_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
     pub listen: Listen,
 
+    /// What is logged, and how.
+    #[command(flatten)]
+    pub log: Log,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Log {
     /// Form of the log.
     #[arg(long, env = "L2LB_LOG_FORMAT", default_value = "text", value_enum)]
     pub log_format: LogFormat,
@@ -90,12 +98,14 @@ impl Args {
             ignore_exclude_label: self.ignore_exclude_lb,
         }
     }
+}
 
+impl Log {
     /// Starts logging to standard error.
     ///
     /// # Errors
     /// A sentence, when the filter cannot be read.
-    pub fn start_log(&self) -> Result<(), String> {
+    pub fn start(&self) -> Result<(), String> {
         let filter = EnvFilter::try_new(&self.log_level).map_err(|error| {
             format!("--log-level (or RUST_LOG) {:?} cannot be read: {error}", self.log_level)
         })?;
@@ -111,7 +121,11 @@ impl Args {
     }
 }
 
-fn duration(text: &str) -> Result<SignedDuration, String> {
+/// Reads a time that is not negative, as in 10s.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn duration(text: &str) -> Result<SignedDuration, String> {
     match text.parse::<SignedDuration>() {
         Ok(duration) if !duration.is_negative() => Ok(duration),
         Ok(_) => Err("it must not be negative".to_owned()),
@@ -119,7 +133,11 @@ fn duration(text: &str) -> Result<SignedDuration, String> {
     }
 }
 
-fn positive(text: &str) -> Result<Duration, String> {
+/// Reads a time of a second or more.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn positive(text: &str) -> Result<Duration, String> {
     let duration = Duration::try_from(duration(text)?).map_err(|error| error.to_string())?;
     if duration < Duration::from_secs(1) {
         return Err("it must be at least 1s".to_owned());

@@ -27,8 +27,15 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All at zero.
+    /// Those of the controller, all at zero.
     pub fn new() -> Self {
+        let new = Self::watching();
+        new.register(|registry| new.register_loop(registry));
+        new
+    }
+
+    /// Those of a process that watches the cluster and does not write.
+    pub fn watching() -> Self {
         let new = Self {
             registry: Arc::default(),
             plans: Counter::default(),
@@ -45,37 +52,40 @@ impl Metrics {
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         new.register(|registry| {
             registry.register("build", "The version that runs", build);
-            registry.register("plans", "Plans computed", new.plans.clone());
-            registry.register_with_unit(
-                "plan_duration",
-                "Time to compute a plan",
-                Unit::Seconds,
-                new.plan_duration.clone(),
-            );
-            registry.register(
-                "writes",
-                "Writes to the API server by kind, verb, cause and outcome",
-                new.writes.clone(),
-            );
-            registry.register_with_unit(
-                "write_duration",
-                "Time until a write is answered",
-                Unit::Seconds,
-                new.write_duration.clone(),
-            );
             registry.register(
                 "watch_events",
                 "News from the watches by kind and type",
                 new.watch_events.clone(),
             );
-            registry.register("leader", "1 while this process holds the Lease", new.leader.clone());
-            registry.register(
-                "refusals",
-                "Objects whose last write was refused",
-                new.refusals.clone(),
-            );
         });
         new
+    }
+
+    fn register_loop(&self, registry: &mut Registry) {
+        registry.register("plans", "Plans computed", self.plans.clone());
+        registry.register_with_unit(
+            "plan_duration",
+            "Time to compute a plan",
+            Unit::Seconds,
+            self.plan_duration.clone(),
+        );
+        registry.register(
+            "writes",
+            "Writes to the API server by kind, verb, cause and outcome",
+            self.writes.clone(),
+        );
+        registry.register_with_unit(
+            "write_duration",
+            "Time until a write is answered",
+            Unit::Seconds,
+            self.write_duration.clone(),
+        );
+        registry.register("leader", "1 while this process holds the Lease", self.leader.clone());
+        registry.register(
+            "refusals",
+            "Objects whose last write was refused",
+            self.refusals.clone(),
+        );
     }
 
     /// Registers metrics of another part, below the prefix `l2lb_`.

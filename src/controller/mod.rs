@@ -13,13 +13,13 @@ pub mod answer;
 pub mod args;
 pub mod batch;
 mod events;
-mod http;
+pub mod http;
 mod lease;
-mod metrics;
+pub mod metrics;
 pub mod resource;
 mod run;
 pub mod view;
-mod watch;
+pub mod watch;
 mod write;
 
 pub use args::Args;
@@ -82,7 +82,7 @@ pub async fn run(args: Args) -> Result<(), String> {
         };
         // Watches begin after the Lease was taken, so that what is listed is
         // not older than the last write of the leader before.
-        let _watches = watch::start(&source);
+        let _watches = watch::start(&source, resource::KINDS);
         drop(source.news);
         let parts = Parts {
             writer: Writer::new(client.clone(), leadership.clone(), metrics.clone()),
@@ -112,7 +112,11 @@ pub async fn run(args: Args) -> Result<(), String> {
     ended
 }
 
-async fn connect() -> Result<Client, String> {
+/// A client for the cluster that the environment names.
+///
+/// # Errors
+/// A sentence with the remedy.
+pub async fn connect() -> Result<Client, String> {
     let mut config = Config::infer().await.map_err(|error| {
         format!("no cluster is known: {error}; set KUBECONFIG, or run it in a pod with a ServiceAccount")
     })?;
@@ -165,7 +169,10 @@ fn identity() -> String {
 }
 
 /// The first signal cancels the token, the second ends the process.
-fn on_signals() -> Result<CancellationToken, String> {
+///
+/// # Errors
+/// A sentence, when signals cannot be listened for.
+pub fn on_signals() -> Result<CancellationToken, String> {
     let listen = |kind| signal(kind).map_err(|error| format!("cannot listen for signals: {error}"));
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;

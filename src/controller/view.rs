@@ -120,7 +120,7 @@ impl View {
 
     /// Sets the time, which what is observed from now on is dated with.
     pub fn set_time(&mut self, now: Timestamp) {
-        self.world.now = now;
+        self.world.set_now(now);
     }
 
     /// The kinds that have not been listed yet, by name; empty when planning may begin.
@@ -134,7 +134,7 @@ impl View {
     /// Plans, and holds back what must not be written yet: changes to objects
     /// whose state is uncertain, and Services whose pool is not in order.
     pub fn plan(&mut self, planner: &mut Planner, now: Timestamp) -> Round {
-        self.world.now = now;
+        self.world.set_now(now);
         self.repeats.retain(|_, repeat| now.duration_since(repeat.first) < REPEAT_WINDOW);
         let plan = planner.plan(&self.world);
         self.drop_old_refusals(&plan.changes);
@@ -173,7 +173,7 @@ impl View {
 
     /// Takes in the answer to a write.
     pub fn answered(&mut self, change: &Change, answer: Answer, now: Timestamp) {
-        self.world.now = now;
+        self.world.set_now(now);
         let object = &change.object;
         match answer {
             Answer::Stored(observed) => {

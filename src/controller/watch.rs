@@ -105,11 +105,14 @@ pub struct Source {
     pub metrics: Metrics,
 }
 
-/// Starts the watches of all kinds and of the resource definitions.
-pub fn start(source: &Source) -> tokio::task::JoinSet<()> {
+/// Starts the watches of some kinds and of the resource definitions.
+pub fn start(
+    source: &Source,
+    kinds: impl IntoIterator<Item = Kind>,
+) -> tokio::task::JoinSet<()> {
     let (changed, poke) = watch::channel(());
     let mut tasks = tokio::task::JoinSet::new();
-    for kind in resource::KINDS {
+    for kind in kinds {
         tasks.spawn(follow_kind(source.clone(), kind, poke.clone()));
     }
     tasks.spawn(follow_definitions(source.clone(), changed));

@@ -155,6 +155,14 @@ impl<'a> Books<'a> {
             && self.environment.reserved.get(&address).is_none_or(|by| by == load_balancer)
     }
 
+    /// How many addresses of a pool are in use, those given out in this plan
+    /// among them.
+    pub fn in_use(&self, pool: &PoolView, family: Family) -> usize {
+        let new = self.given.iter().copied().filter(|a| !self.world.is_held(*a));
+        let all = self.world.held().chain(new);
+        all.filter(|a| Family::of(*a) == family && pool.ranges.contains(*a)).count()
+    }
+
     /// Gives an address out: nobody else gets it in this plan.
     pub fn give(&mut self, pool: &str, address: IpAddr) {
         self.given.insert(address);

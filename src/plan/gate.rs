@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::environment::{CandidateSet, Environment, NodeIds, own_selector};
 use super::load_balancer::Served;
+use super::pool::Problem;
 use crate::address::Family;
 use crate::api::condition::Verdict;
 use crate::api::{ConditionType, L2LoadBalancer, Reason, names};
@@ -144,52 +145,76 @@ fn open(
 }
 
 /// What the object alone decides; returns its retirement period.
-pub(super) fn check_spec(
+fn check_spec(key: &Key, object: &L2LoadBalancer) -> Result<jiff::SignedDuration, String> {
+    let (retirement, problems) = read_spec(key, object);
+    match problems.first() {
+        None => Ok(retirement),
+        Some(problem) => Err(problem.text()),
+    }
+}
+
+/// Everything that is wrong with the object alone, and its retirement period.
+pub(crate) fn read_spec(
     key: &Key,
     object: &L2LoadBalancer,
-) -> Result<jiff::SignedDuration, String> {
+) -> (jiff::SignedDuration, Vec<Problem>) {
+    let mut problems = Vec::new();
     let name = &key.name;
     let is_dns_label = name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
         && !name.ends_with('-');
     if name.len() > names::MAX_LOAD_BALANCER_NAME || !is_dns_label {
-        return Err(format!(
-            "the name {name} ({} characters) leaves no room for its Services' names: they are \
-             named {name}-0, {name}-1, ... and a Service's name begins with a letter, has only \
-             lower-case letters, digits and dashes, and ends at 63 characters. Use a name of at \
-             most {} characters",
-            name.len(),
-            names::MAX_LOAD_BALANCER_NAME
+        problems.push(Problem::new(
+            "metadata.name",
+            format!(
+                "the name {name} ({} characters) leaves no room for its Services' names: they are \
+                 named {name}-0, {name}-1, ... and a Service's name begins with a letter, has only \
+                 lower-case letters, digits and dashes, and ends at 63 characters. Use a name of \
+                 at most {} characters",
+                name.len(),
+                names::MAX_LOAD_BALANCER_NAME
+            ),
         ));
     }
     let spec = &object.spec;
     for (index, address) in spec.addresses.iter().enumerate() {
         if address.parse::<std::net::IpAddr>().is_err() {
-            return Err(format!("spec.addresses[{index}]: {address:?} is not an IP address"));
+            problems.push(Problem::new(
+                format!("spec.addresses[{index}]"),
+                format!("{address:?} is not an IP address"),
+            ));
         }
     }
     for (field, map) in
         [("labels", &spec.service.labels), ("annotations", &spec.service.annotations)]
     {
-        if let Some(bad) = map.keys().find(|k| names::is_reserved_key(k)) {
-            return Err(format!(
-                "spec.service.{field}: {bad} is set by the controllers alone: remove it"
+        for bad in map.keys().filter(|k| names::is_reserved_key(k)) {
+            problems.push(Problem::new(
+                format!("spec.service.{field}"),
+                format!("{bad} is set by the controllers alone: remove it"),
             ));
         }
     }
     if spec.service.ports.is_empty() {
-        return Err("spec.service.ports is empty: a Service needs at least one port".to_owned());
+        problems.push(Problem::new(
+            "spec.service.ports",
+            "the list is empty: a Service needs at least one port",
+        ));
     }
-    spec.retirement_period
+    let retirement = spec
+        .retirement_period
         .parse::<kube::core::Duration>()
         .ok()
-        .and_then(|d| jiff::SignedDuration::try_from(std::time::Duration::from(d)).ok())
-        .ok_or_else(|| {
-            format!(
-                "spec.retirementPeriod: {:?} is not a duration as in 24h or 1h30m",
-                spec.retirement_period
-            )
-        })
+        // The conversion would drop the sign.
+        .filter(|_| !spec.retirement_period.trim_start().starts_with('-'))
+        .and_then(|d| jiff::SignedDuration::try_from(std::time::Duration::from(d)).ok());
+    if retirement.is_none() {
+        problems.push(Problem::new(
+            "spec.retirementPeriod",
+            format!("{:?} is not a duration as in 24h or 1h30m", spec.retirement_period),
+        ));
+    }
+    (retirement.unwrap_or_default(), problems)
 }
 
 /// The families of the Services, the primary one first.

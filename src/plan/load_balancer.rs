@@ -57,6 +57,8 @@ pub struct SlotPlan {
 pub(super) struct Unmet {
     pub node: String,
     pub families: Vec<Family>,
+    /// Addresses of the first of the families that are in use by now.
+    pub in_use: usize,
 }
 
 /// The slots of one load balancer.
@@ -290,7 +292,9 @@ fn finish(
         match super::address::addresses(world, served, &draft.home, draft.child.as_deref(), books) {
             Ok(addresses) => addresses,
             Err(families) => {
-                result.unmet.push(Unmet { node: home_name.clone(), families });
+                let family = families.first().copied().unwrap_or(Family::IPv4);
+                let in_use = books.in_use(&served.pool, family);
+                result.unmet.push(Unmet { node: home_name.clone(), families, in_use });
                 // What it has is kept; a new slot is not made.
                 draft.child.as_ref().map(|c| c.addresses.clone())?
             }

@@ -12,15 +12,16 @@
 //! 5. the differences from the world, as [`Change`]s.
 
 mod address;
+pub(crate) mod appraisal;
 mod books;
 mod change;
 mod environment;
-mod gate;
+pub(crate) mod gate;
 mod load_balancer;
 mod metallb_objects;
-mod neighbours;
+pub(crate) mod neighbours;
 mod pin;
-mod pool;
+pub(crate) mod pool;
 mod pool_status;
 mod status;
 mod template;
@@ -37,7 +38,8 @@ use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 
 use crate::address::{AddressRange, Family};
-use crate::api::{FamilyCount, L2AddressPoolStatus, L2LoadBalancerStatus, Reason, names};
+use crate::api::{ConditionType, FamilyCount, L2AddressPoolStatus, L2LoadBalancerStatus, Reason, names};
+use crate::metallb::Capabilities;
 use crate::world::{Child, Key, Kind, ObjectRef, Stored, World};
 use books::{Books, HeirCache};
 use environment::{Environment, NodeIds};
@@ -112,6 +114,7 @@ pub struct Planner {
     ids: NodeIds,
     heirs: HeirCache,
     memo: HashMap<Key, Memo>,
+    capabilities: Capabilities,
 }
 
 /// A load balancer's last plan and everything that it was made from.
@@ -127,7 +130,9 @@ impl Planner {
     pub fn plan(&mut self, world: &World) -> Plan {
         let previous = std::mem::take(&mut self.environment);
         let mut environment = Environment::read(world, &previous);
-        let nodes_same = environment.nodes == previous.nodes;
+        // What every load balancer depends on.
+        let same_ground = environment.nodes == previous.nodes
+            && world.capabilities == std::mem::replace(&mut self.capabilities, world.capabilities);
         let gates: Vec<(Key, Gate)> = environment
             .order
             .clone()
@@ -144,7 +149,7 @@ impl Planner {
         for (key, gate) in gates {
             let revision = world.load_balancer_revision(&key);
             let same = memo.remove(&key).filter(|m| {
-                nodes_same
+                same_ground
                     && m.revision == revision
                     && m.plan.settled
                     && m.plan.deadline.is_none_or(|at| at > world.now)
@@ -307,7 +312,18 @@ fn plan_load_balancer(
             result.events = status::events(key, uid, old, &result.status);
         }
     }
-    result.settled = result.changes.is_empty() && slots.unmet.is_empty();
+    // A slot without a Service counts in the books only while it is planned.
+    let none = BTreeMap::new();
+    let children = world.children.get(key).unwrap_or(&none);
+    let written = result.slots.iter().all(|slot| children.contains_key(&slot.number));
+    // What is missing may come free by what happens to others.
+    let complete = result.status.conditions.iter().all(|c| {
+        c.type_ != ConditionType::AddressesAllocated.as_str() || c.status == "True"
+    });
+    result.settled = result.changes.is_empty()
+        && slots.unmet.is_empty()
+        && written
+        && (complete || !matches!(gate, Gate::Open(_)));
     result
 }
 

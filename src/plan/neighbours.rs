@@ -23,10 +23,24 @@ pub(super) fn judge_pool(
     usable: &RangeSet,
     taken: &[(String, RangeSet)],
 ) -> Result<(), (Reason, String)> {
-    let overlap = |message| Err((Reason::AddressOverlap, message));
+    if let Some(message) = overlaps(world, name, all, usable, taken).into_iter().next() {
+        return Err((Reason::AddressOverlap, message));
+    }
+    judge_bgp(world, name, usable)
+}
+
+/// Everything that the addresses of a pool overlap, as sentences.
+pub(crate) fn overlaps(
+    world: &World,
+    name: &str,
+    all: &RangeSet,
+    usable: &RangeSet,
+    taken: &[(String, RangeSet)],
+) -> Vec<String> {
+    let mut found = Vec::new();
     for (other, ranges) in taken {
         if let Some(range) = ranges.overlap(all) {
-            return overlap(format!(
+            found.push(format!(
                 "{range} is also in the older L2AddressPool {other}: take it out of one of them"
             ));
         }
@@ -37,14 +51,8 @@ pub(super) fn judge_pool(
         if owned_pool(&pool.metadata).is_some_and(|p| p == name || world.pools.contains_key(p)) {
             continue;
         }
-        let ranges: RangeSet = pool
-            .spec
-            .addresses
-            .iter()
-            .filter_map(|a| AddressRange::parse_leniently(a).ok())
-            .collect();
-        if let Some(range) = ranges.overlap(usable) {
-            return overlap(format!(
+        if let Some(range) = metallb_ranges(&pool.spec).overlap(usable) {
+            found.push(format!(
                 "{range} is also in MetalLB's IPAddressPool {other}: take it out of one of them, \
                  or list it in spec.excludedAddresses"
             ));
@@ -53,17 +61,22 @@ pub(super) fn judge_pool(
     for (cidr, ranges) in &world.service_cidrs {
         let ranges: RangeSet = ranges.iter().copied().collect();
         if let Some(range) = ranges.overlap(usable) {
-            return overlap(format!(
+            found.push(format!(
                 "the addresses overlap {range}, which ServiceCIDR {cidr} uses for cluster addresses"
             ));
         }
     }
-    judge_bgp(world, name, usable)
+    found
+}
+
+/// The addresses of one of MetalLB's pools, as far as they can be read.
+pub(crate) fn metallb_ranges(spec: &crate::metallb::IpAddressPoolSpec) -> RangeSet {
+    spec.addresses.iter().filter_map(|a| AddressRange::parse_leniently(a).ok()).collect()
 }
 
 /// BGPAdvertisements that match the pool and would make MetalLB refuse its
 /// whole configuration as soon as the pool exists.
-fn judge_bgp(world: &World, name: &str, ranges: &RangeSet) -> Result<(), (Reason, String)> {
+pub(crate) fn judge_bgp(world: &World, name: &str, ranges: &RangeSet) -> Result<(), (Reason, String)> {
     let metallb_name = names::ip_address_pool_name(name);
     let labels = pool_labels(name);
     for (other, stored) in &world.bgp_advertisements {
@@ -107,7 +120,7 @@ fn judge_bgp(world: &World, name: &str, ranges: &RangeSet) -> Result<(), (Reason
 
 /// A foreign L2Advertisement that matches the pool with preferences of its
 /// own: a weight of 100 ties with ours, a repeated one outranks it.
-pub(super) fn conflicting_advertisement(world: &World, pool: &str) -> Option<String> {
+pub(crate) fn conflicting_advertisement(world: &World, pool: &str) -> Option<String> {
     let metallb_name = names::ip_address_pool_name(pool);
     let labels = pool_labels(pool);
     world.l2_advertisements.iter().find_map(|(name, stored)| {

@@ -104,48 +104,91 @@ impl PoolView {
 }
 
 /// What the spec alone says.
-pub(super) struct ParsedSpec {
+pub(crate) struct ParsedSpec {
     pub all: RangeSet,
     pub usable: RangeSet,
     pub nodes: Selector,
     pub namespaces: Option<Selector>,
 }
 
+/// Something wrong with one field of a spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    /// The field's path.
+    pub field: String,
+    /// A sentence.
+    pub message: String,
+}
+
+impl Problem {
+    pub fn new(field: impl Into<String>, message: impl ToString) -> Self {
+        Self { field: field.into(), message: message.to_string() }
+    }
+
+    /// Field and sentence in one.
+    pub fn text(&self) -> String {
+        if self.field.starts_with("spec") {
+            format!("{}: {}", self.field, self.message)
+        } else {
+            self.message.clone()
+        }
+    }
+}
+
 /// Reads a pool's spec, or says in a sentence what is wrong with it.
-pub(super) fn parse_spec(name: &str, spec: &L2AddressPoolSpec) -> Result<ParsedSpec, String> {
+pub(crate) fn parse_spec(name: &str, spec: &L2AddressPoolSpec) -> Result<ParsedSpec, String> {
+    let (parsed, problems) = read_spec(name, spec);
+    match problems.first() {
+        None => Ok(parsed),
+        Some(problem) => Err(problem.text()),
+    }
+}
+
+/// Reads a pool's spec as far as it can be read, with everything that is
+/// wrong with it.
+pub(crate) fn read_spec(name: &str, spec: &L2AddressPoolSpec) -> (ParsedSpec, Vec<Problem>) {
+    let mut problems = Vec::new();
     if name.len() > names::MAX_POOL_NAME {
-        return Err(format!(
-            "the name has {} characters; at most {} fit, because MetalLB's pool is named l2lb-NAME \
-             and must fit a label value",
-            name.len(),
-            names::MAX_POOL_NAME
+        problems.push(Problem::new(
+            "metadata.name",
+            format!(
+                "the name has {} characters; at most {} fit, because MetalLB's pool is named \
+                 l2lb-NAME and must fit a label value",
+                name.len(),
+                names::MAX_POOL_NAME
+            ),
         ));
     }
-    let read = |field: &str, texts: &[String]| -> Result<RangeSet, String> {
-        let mut ranges: Vec<AddressRange> = Vec::new();
-        for (index, text) in texts.iter().enumerate() {
-            ranges.push(
-                AddressRange::parse(text).map_err(|e| format!("spec.{field}[{index}]: {e}"))?,
-            );
-        }
-        Ok(ranges.into_iter().collect())
-    };
-    let all = read("addresses", &spec.addresses)?;
-    let usable = all.minus(&read("excludedAddresses", &spec.excluded_addresses)?);
-    if usable.is_empty() {
-        return Err("spec.addresses without spec.excludedAddresses leaves no address: widen the \
-                    one or shorten the other"
-            .to_owned());
+    let all = read_ranges("addresses", &spec.addresses, &mut problems);
+    let excluded = read_ranges("excludedAddresses", &spec.excluded_addresses, &mut problems);
+    let usable = all.minus(&excluded);
+    if usable.is_empty() && problems.is_empty() {
+        problems.push(Problem::new(
+            "spec.addresses",
+            "without spec.excludedAddresses no address is left: widen the one or shorten the other",
+        ));
     }
-    let nodes = Selector::parse(spec.node_selector.as_ref())
-        .map_err(|e| format!("spec.nodeSelector: {e}"))?;
-    let namespaces = match &spec.namespace_selector {
-        Some(selector) => Some(
-            Selector::parse(Some(selector)).map_err(|e| format!("spec.namespaceSelector: {e}"))?,
-        ),
-        None => None,
+    let mut select = |field: &str, selector| {
+        Selector::parse(selector).unwrap_or_else(|error| {
+            problems.push(Problem::new(field, error));
+            Selector::default()
+        })
     };
-    Ok(ParsedSpec { all, usable, nodes, namespaces })
+    let nodes = select("spec.nodeSelector", spec.node_selector.as_ref());
+    let namespaces =
+        spec.namespace_selector.as_ref().map(|s| select("spec.namespaceSelector", Some(s)));
+    (ParsedSpec { all, usable, nodes, namespaces }, problems)
+}
+
+fn read_ranges(field: &str, texts: &[String], problems: &mut Vec<Problem>) -> RangeSet {
+    let mut ranges: Vec<AddressRange> = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        match AddressRange::parse(text) {
+            Ok(range) => ranges.push(range),
+            Err(error) => problems.push(Problem::new(format!("spec.{field}[{index}]"), error)),
+        }
+    }
+    ranges.into_iter().collect()
 }
 
 /// Every pool, the oldest first: where two overlap, the older one stands.
@@ -299,7 +342,7 @@ pub(super) fn is_ours(
 }
 
 /// The pool that one of our MetalLB objects was made for.
-pub(super) fn owned_pool(
+pub(crate) fn owned_pool(
     meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
 ) -> Option<&str> {
     let labels = meta.labels.as_ref()?;

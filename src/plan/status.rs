@@ -76,7 +76,10 @@ pub(super) fn describe(
         ),
         (Some(Standing::Draining), Some(_)) => (
             SlotPhase::Draining,
-            Some(if at_home {
+            Some(if at_home && slot.pin != slot.home {
+                let to = display_name(environment, &slot.pin);
+                format!("node {home} is cordoned or drained; {to} takes over")
+            } else if at_home {
                 format!("node {home} is cordoned or drained and no other node can take over")
             } else {
                 format!("node {home} is cordoned or drained; {stand_in} stands in")
@@ -220,6 +223,11 @@ fn allocated(world: &World, served: &Served, slots: &Slots) -> Verdict {
             ),
         );
     }
+    if let (true, Some(unidentifiable)) =
+        (served.set.members.is_empty(), unidentifiable(&served.set))
+    {
+        return Verdict::fails(kind, Reason::NodeNotIdentifiable, unidentifiable);
+    }
     if let Some(unmet) = slots.unmet.first() {
         if pool.terminating {
             return Verdict::fails(
@@ -231,7 +239,6 @@ fn allocated(world: &World, served: &Served, slots: &Slots) -> Verdict {
         let family = unmet.families.first().copied().unwrap_or(Family::IPv4);
         let nodes: Vec<&str> = slots.unmet.iter().map(|u| u.node.as_str()).collect();
         let capacity = pool.capacity(family);
-        let held = world.held().filter(|a| Family::of(*a) == family && pool.ranges.contains(*a));
         return Verdict::fails(
             kind,
             Reason::AddressesExhausted,
@@ -239,7 +246,7 @@ fn allocated(world: &World, served: &Served, slots: &Slots) -> Verdict {
                 "L2AddressPool {} has no free {family} address ({capacity} in all, {} in use): {} \
                  needs {} more, for {} {}; add addresses to the pool or lower spec.maxNodes",
                 pool.name,
-                held.count(),
+                unmet.in_use,
                 served.key,
                 nodes.len(),
                 if nodes.len() == 1 { "node" } else { "nodes" },
@@ -288,19 +295,7 @@ fn unavailable(world: &World, served: &Served, slots: &Slots) -> Option<(IpAddr,
 fn pinned(served: &Served, slots: &Slots) -> Verdict {
     let kind = ConditionType::Pinned;
     let fails = |reason, message: String| Verdict::fails(kind, reason, message);
-    if let Some((node, hostname)) = served.set.unidentifiable.first() {
-        let message = match hostname {
-            None => format!(
-                "node {node} has no label {0}, by which MetalLB could prefer it: kubectl label \
-                 node {node} {0}={node}",
-                names::HOSTNAME
-            ),
-            Some(hostname) => format!(
-                "node {node} has the same label {}={hostname} as another node, so that MetalLB \
-                 cannot prefer one of them: give each node its own",
-                names::HOSTNAME
-            ),
-        };
+    if let Some(message) = unidentifiable(&served.set) {
         return fails(Reason::NodeNotIdentifiable, message);
     }
     if let Some(advertisement) = &served.pool.conflict {
@@ -351,6 +346,23 @@ fn pinned(served: &Served, slots: &Slots) -> Verdict {
         "there is no second balancer node to stand by"
     };
     Verdict::holds(kind, format!("every address is announced by its home; {standbys}"))
+}
+
+/// The first node that is selected and cannot be told apart, with the remedy.
+fn unidentifiable(set: &CandidateSet) -> Option<String> {
+    let (node, hostname) = set.unidentifiable.first()?;
+    Some(match hostname {
+        None => format!(
+            "node {node} has no label {0}, by which MetalLB could prefer it: kubectl label node \
+             {node} {0}={node}",
+            names::HOSTNAME
+        ),
+        Some(hostname) => format!(
+            "node {node} has the same label {}={hostname} as another node, so that MetalLB cannot \
+             prefer one of them: give each node its own",
+            names::HOSTNAME
+        ),
+    })
 }
 
 fn ready(slots: &Slots) -> Verdict {

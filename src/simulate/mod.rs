@@ -194,7 +194,7 @@ impl Cluster {
 
     /// Lets time pass.
     pub fn advance(&mut self, by: SignedDuration) {
-        self.world.now = self.world.now.saturating_add(by).unwrap_or(self.world.now);
+        self.world.set_now(self.world.now.saturating_add(by).unwrap_or(self.world.now));
     }
 
     /// Carries out one write of the planner.

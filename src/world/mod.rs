@@ -194,6 +194,9 @@ impl Default for Options {
 /// speaker still reports to announce that Service.
 pub const LINGER: SignedDuration = SignedDuration::from_secs(30);
 
+/// How long a freed address rests: until then it is given out last.
+pub const REST: SignedDuration = SignedDuration::from_hours(1);
+
 /// Everything that exists and matters.
 #[derive(Clone, Debug, Default)]
 pub struct World {
@@ -341,15 +344,37 @@ impl World {
         }
     }
 
+    /// Sets the time, and forgets what was only remembered for a while.
+    pub fn set_now(&mut self, now: Timestamp) {
+        self.now = now;
+        let younger_than = |at: &Timestamp, age: SignedDuration| {
+            now.checked_sub(age).is_ok_and(|then| *at > then)
+        };
+        self.departed.retain(|_, at| younger_than(at, LINGER));
+        self.freed.retain(|_, at| younger_than(at, REST));
+    }
+
     fn hold(&mut self, service: &Key, addresses: impl IntoIterator<Item = IpAddr>) {
         for address in addresses {
             self.freed.remove(&address);
-            self.holders.entry(address).or_default().insert(service.clone());
+            let holders = self.holders.entry(address).or_default();
+            holders.insert(service.clone());
+            self.touch_rivals(address);
+        }
+    }
+
+    /// Whoever has one address with others must be judged again when one of
+    /// them comes or goes.
+    fn touch_rivals(&mut self, address: IpAddr) {
+        let rivals = self.holders.get(&address).filter(|h| h.len() > 1).cloned();
+        for rival in rivals.into_iter().flatten() {
+            self.touch_object(&ObjectRef { kind: Kind::Service, key: rival });
         }
     }
 
     fn release(&mut self, service: &Key, addresses: impl IntoIterator<Item = IpAddr>) {
         for address in addresses {
+            self.touch_rivals(address);
             if let Some(services) = self.holders.get_mut(&address) {
                 services.remove(service);
                 if services.is_empty() {

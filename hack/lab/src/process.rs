@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
 use crate::netns::Netns;
@@ -114,6 +116,16 @@ impl Process {
             .ok()
             .flatten()
             .map(|status| status.to_string())
+    }
+
+    /// Asks it to end, as Kubernetes does first.
+    pub fn terminate(&self) -> Result<()> {
+        if let Some(id) = self.child.id() {
+            let id = i32::try_from(id).context("a process id")?;
+            kill(Pid::from_raw(id), Signal::SIGTERM)
+                .with_context(|| format!("asking {} to end", self.name))?;
+        }
+        Ok(())
     }
 
     /// Kills it, as a loss of power would.

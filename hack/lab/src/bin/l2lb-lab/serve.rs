@@ -115,7 +115,7 @@ pub fn shell(name: &str, config: LabConfig) -> Result<ExitCode> {
         &name.clone(),
         config,
         Interrupt::Inside,
-        async move |lab: Arc<Lab>, mut down| {
+        async move |_, mut down| {
             println!("{BANNER}");
             let mut command = tokio::process::Command::new(shell);
             command

@@ -1,0 +1,43 @@
+# The two commands of the README: `make demo` and `make test`.
+
+CARGO ?= cargo
+SHELL := /bin/bash
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show what there is to make
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+.PHONY: tools
+tools: ## Build etcd, Kubernetes, helm and MetalLB for the lab (cached; about 10 minutes the first time)
+	@hack/tools/system-packages.sh
+	@hack/tools/build.sh
+
+.PHONY: build
+build: ## Build every program
+	$(CARGO) build --workspace --bins
+
+.PHONY: demo
+demo: tools build ## Show the main job on a real cluster on this machine
+	@$(CARGO) run -q -p l2lb-demo
+
+.PHONY: lab
+lab: tools build ## A shell in a real cluster with MetalLB and l2lb-controller to play with
+	@$(CARGO) run -q -p l2lb-lab -- shell
+
+.PHONY: test
+test: tools ## Everything that must pass: formatting, lints, all tests, generated files
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
+	$(CARGO) test --workspace
+	@echo "all tests passed"
+
+.PHONY: bench
+bench: tools ## Measure the planner and the time to the first ARP answer; writes target/bench/summary.json
+	hack/bench.sh
+
+.PHONY: generate
+generate: ## Write the generated files anew (crds/)
+	$(CARGO) run -q -p l2lb-generate

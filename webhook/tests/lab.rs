@@ -1,0 +1,2 @@
+//! The webhook under a real API server.
+fn main() {}
