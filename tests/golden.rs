@@ -1,6 +1,8 @@
 //! The cases of testdata/render: what a person writes, and what comes of it.
 //! `UPDATE_GOLDEN=1 cargo test --test golden` writes the expectations anew.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::path::{Path, PathBuf};
 
 use l2lb::metallb::Capabilities;

@@ -1,6 +1,8 @@
 //! The promises of the planner, over random histories of a made-up cluster.
 //! Their numbers are those of docs/architecture.md.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 

@@ -5,6 +5,8 @@
 //! and is not broken further denies nothing, so that an object which is over
 //! a limit can still be changed for the better.
 
+#[doc(hidden)]
+pub mod fuzz;
 mod load_balancer;
 mod neighbours;
 mod pool;
@@ -221,13 +223,17 @@ fn list<T: fmt::Display>(names: &[T]) -> String {
     text
 }
 
-/// `1 node`, `2 nodes`.
+/// `no node`, `1 node`, `2 nodes`.
 fn count(number: u128, what: &str) -> String {
     let plural = match what.strip_suffix("ss") {
         Some(_) => "es",
         None => "s",
     };
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}{plural}") }
+    match number {
+        0 => format!("no {what}"),
+        1 => format!("1 {what}"),
+        _ => format!("{number} {what}{plural}"),
+    }
 }
 
 /// What stands between the installed MetalLB and any pool.
@@ -254,7 +260,7 @@ mod tests {
         let many: Vec<u32> = (0..13).collect();
         assert_eq!(list(&many), "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 3 more");
         assert_eq!(count(1, "IPv4 address"), "1 IPv4 address");
-        assert_eq!(count(0, "IPv4 address"), "0 IPv4 addresses");
+        assert_eq!(count(0, "IPv4 address"), "no IPv4 address");
         assert_eq!(count(2, "node"), "2 nodes");
     }
 }

@@ -93,6 +93,11 @@ impl Request {
         })
     }
 
+    /// The object that is asked about, where there are rules for it.
+    pub fn object(&self) -> Option<&Observed> {
+        self.body.as_ref().ok()?.as_ref().map(|candidate| &candidate.object)
+    }
+
     /// The selector of the pods that a load balancer is for, with its
     /// namespace: for whoever can look whether there are any.
     pub fn pods(&self) -> Option<(String, String)> {

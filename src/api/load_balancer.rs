@@ -23,6 +23,7 @@ use crate::address::Family;
     namespaced,
     shortname = "l2lb",
     status = "L2LoadBalancerStatus",
+    doc = "Orders one LoadBalancer Service for each balancer node, each with an address of its own that its own node announces while every other balancer node stands by.",
     derive = "PartialEq",
     printcolumn(name = "Pool", type_ = "string", json_path = ".spec.addressPool"),
     printcolumn(name = "Slots", type_ = "string", json_path = ".status.slotsReady"),
@@ -55,7 +56,7 @@ pub struct L2LoadBalancerSpec {
 
     /// At most this many nodes get an address; those with the fewest homes are taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 10000))]
+    #[schemars(range(min = 1, max = 10000), extend("format" = "int32"))]
     pub max_nodes: Option<u32>,
 
     /// Addresses to take first and keep reserved for this load balancer, so
@@ -97,7 +98,7 @@ fn default_retirement_period() -> String {
 #[serde(rename_all = "camelCase")]
 pub struct ServiceSpec {
     /// Labels of the pods that serve.
-    #[schemars(length(min = 1))]
+    #[schemars(extend("minProperties" = 1))]
     pub selector: BTreeMap<String, String>,
 
     /// Ports that every address offers.
@@ -216,7 +217,7 @@ pub struct Dns {
     pub hostname: String,
     /// Seconds that resolvers may keep an answer.
     #[serde(default = "default_ttl")]
-    #[schemars(range(min = 1, max = 86400))]
+    #[schemars(range(min = 1, max = 86400), extend("format" = "int32"))]
     pub ttl: u32,
 }
 

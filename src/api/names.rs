@@ -3,6 +3,8 @@
 //! The child Service is the durable record of an allocation: whatever the
 //! controller must still know after a restart is one of these.
 
+use std::borrow::Cow;
+
 /// The API group.
 pub const GROUP: &str = "l2lb.io";
 /// The API version that is served and stored.
@@ -100,11 +102,11 @@ pub fn advertisement_name(pool: &str, candidates: &str, node: &str) -> String {
 
 /// A node's name as a label value: the name itself, or `h-` and a digest
 /// for the rare name above 63 characters.
-pub fn node_value(node: &str) -> String {
+pub fn node_value(node: &str) -> Cow<'_, str> {
     if node.len() <= 63 {
-        node.to_owned()
+        Cow::Borrowed(node)
     } else {
-        format!("h-{}", short_digest(node))
+        Cow::Owned(format!("h-{}", short_digest(node)))
     }
 }
 

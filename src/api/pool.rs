@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
     plural = "l2addresspools",
     shortname = "l2pool",
     status = "L2AddressPoolStatus",
+    doc = "A range of public addresses on one L2 segment, and who may use it.",
     derive = "PartialEq",
     printcolumn(name = "Addresses", type_ = "string", json_path = ".spec.addresses"),
     printcolumn(name = "Capacity", type_ = "integer", json_path = ".status.capacity.ipv4"),

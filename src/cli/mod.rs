@@ -1,6 +1,8 @@
 //! `kubectl-l2lb`: the tool for people. Works as a kubectl plugin
 //! (`kubectl l2lb`) and alone.
 
+mod cluster;
+mod lint;
 mod render;
 
 use std::process::ExitCode;
@@ -26,6 +28,8 @@ struct Cli {
 enum Command {
     /// Show what would be applied, without a cluster
     Render(render::Args),
+    /// Judge files as the admission webhook would
+    Lint(lint::Args),
     /// Print a completion script for a shell
     #[command(after_help = "Example: kubectl-l2lb completion bash > \
                             /etc/bash_completion.d/kubectl-l2lb")]
@@ -48,7 +52,15 @@ enum Output {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Render(args) => render::run(&args),
+        Command::Render(args) => render::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Lint(args) => match lint::run(&args) {
+            Err(message) => {
+                // One is for what was judged and denied.
+                eprintln!("error: {message}");
+                return ExitCode::from(2);
+            }
+            judged => judged,
+        },
         Command::Completion { shell } => {
             clap_complete::generate(
                 shell,
@@ -56,15 +68,24 @@ pub fn main() -> ExitCode {
                 "kubectl-l2lb",
                 &mut std::io::stdout(),
             );
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(message) => {
             eprintln!("error: {message}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Prints to standard output; a reader that had enough, as in `| head`, is no error.
+fn print(text: &str) -> Result<(), String> {
+    use std::io::Write;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(|e| format!("standard output: {e}")),
     }
 }
 

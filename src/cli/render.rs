@@ -1,6 +1,5 @@
 //! `kubectl l2lb render`: the plan without a cluster.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -61,9 +60,5 @@ pub(super) fn run(args: &Args) -> Result<(), String> {
             serde_json::to_string_pretty(&list).map_err(|e| e.to_string())? + "\n"
         }
     };
-    match std::io::stdout().write_all(text.as_bytes()) {
-        // The reader had enough, as in `| head`.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.map_err(|e| format!("standard output: {e}")),
-    }
+    super::print(&text)
 }

@@ -93,6 +93,10 @@ fn succeeded(change: &Change, status: StatusCode, body: &[u8]) -> Judgement {
     match &change.action {
         // A finalizer holds it, or the answer is the object that was.
         Action::Delete { .. } if !has("deletionTimestamp") => return done(Answer::Gone),
+        // It went with the finalizer that was taken from it.
+        Action::Apply(_) if has("deletionTimestamp") && !has("finalizers") => {
+            return done(Answer::Gone);
+        }
         Action::Create(_) if status != StatusCode::CREATED && is_shared(&value) => {
             return Judgement::Trespass(metadata.cloned().unwrap_or_default());
         }

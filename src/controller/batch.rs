@@ -67,7 +67,7 @@ mod tests {
         Change {
             stage,
             object: ObjectRef { kind: Kind::Service, key: Key::new("shop", name) },
-            action: Action::Create(serde_json::json!({})),
+            action: Action::Create(serde_json::json!({}).into()),
             cause,
             pool: pool.map(str::to_owned),
             content: 1,

@@ -1,18 +1,33 @@
 //! Events for people, sent beside the loop: they are worth no delay.
+//!
+//! The same sentence about the same object becomes one Event with a count.
+//! kube's own recorder counts by reason alone, and would hide every second
+//! slot behind the sentence about the first.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::{Event, EventSeries};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::Client;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use super::resource;
 use crate::plan::PlannedEvent;
+use crate::world::ObjectRef;
 
 /// How many events may wait; more are dropped.
-const QUEUE: usize = 256;
+const QUEUE: usize = 1024;
+/// How long an Event is counted up instead of created anew.
+const SERIES: SignedDuration = SignedDuration::from_mins(6);
+/// Who reports.
+const CONTROLLER: &str = "l2lb.io/controller";
+/// Longest note that the API takes, in bytes.
+const LONGEST_NOTE: usize = 1024;
 
 /// Where events are handed in.
 #[derive(Clone, Debug)]
@@ -21,23 +36,8 @@ pub struct Events(mpsc::Sender<PlannedEvent>);
 impl Events {
     /// Starts the sender. `instance` is the name of this process.
     pub fn start(client: Client, instance: String) -> Self {
-        let (sender, mut receiver) = mpsc::channel::<PlannedEvent>(QUEUE);
-        let reporter =
-            Reporter { controller: "l2lb.io/controller".to_owned(), instance: Some(instance) };
-        let recorder = Recorder::new(client, reporter);
-        tokio::spawn(async move {
-            while let Some(planned) = receiver.recv().await {
-                let reference = reference(&planned);
-                let event = event(&planned);
-                let sent = recorder.publish(&event, &reference);
-                let object = planned.object;
-                match tokio::time::timeout(Duration::from_secs(5), sent).await {
-                    Ok(Ok(())) => debug!(%object, reason = planned.reason, "event"),
-                    Ok(Err(error)) => warn!(%object, %error, "event not recorded"),
-                    Err(_) => warn!(%object, "event not recorded in time"),
-                }
-            }
-        });
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        tokio::spawn(Recorder { client, instance, recent: HashMap::new() }.run(receiver));
         Self(sender)
     }
 
@@ -49,21 +49,88 @@ impl Events {
     }
 }
 
-fn event(planned: &PlannedEvent) -> Event {
-    // The API allows 1024 bytes in a note.
-    let mut note = planned.note.clone();
-    if note.len() > 1000 {
-        let end = (0..=1000).rev().find(|i| note.is_char_boundary(*i)).unwrap_or(0);
-        note.truncate(end);
-        note.push_str("...");
+/// What makes two events the same.
+type Sameness = (ObjectRef, Option<String>, &'static str, String);
+
+struct Recorder {
+    client: Client,
+    instance: String,
+    recent: HashMap<Sameness, Sent>,
+}
+
+struct Sent {
+    name: String,
+    count: i32,
+    at: Timestamp,
+}
+
+impl Recorder {
+    async fn run(mut self, mut receiver: mpsc::Receiver<PlannedEvent>) {
+        while let Some(planned) = receiver.recv().await {
+            let (object, reason) = (planned.object.clone(), planned.reason);
+            let sent = self.record(planned, Timestamp::now());
+            match tokio::time::timeout(Duration::from_secs(5), sent).await {
+                Ok(Ok(())) => debug!(%object, reason, "event"),
+                Ok(Err(error)) => warn!(%object, reason, %error, "event not recorded"),
+                Err(_) => warn!(%object, reason, "event not recorded in time"),
+            }
+        }
     }
-    Event {
-        type_: if planned.warning { EventType::Warning } else { EventType::Normal },
-        reason: planned.reason.to_owned(),
-        note: Some(note),
-        action: "Plan".to_owned(),
-        secondary: None,
+
+    async fn record(&mut self, planned: PlannedEvent, now: Timestamp) -> Result<(), kube::Error> {
+        self.recent.retain(|_, sent| now.duration_since(sent.at) < SERIES);
+        let namespace = match planned.object.key.namespace.as_str() {
+            "" => "default",
+            namespace => namespace,
+        };
+        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        let key = (
+            planned.object.clone(),
+            planned.uid.clone(),
+            planned.reason,
+            planned.note.clone(),
+        );
+        if let Some(sent) = self.recent.get_mut(&key) {
+            sent.count += 1;
+            sent.at = now;
+            let series = EventSeries { count: sent.count, last_observed_time: MicroTime(now) };
+            let patch = serde_json::json!({"series": series});
+            api.patch(&sent.name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+            return Ok(());
+        }
+        let event = self.event(&planned, namespace, now);
+        let name = event.metadata.name.clone().unwrap_or_default();
+        api.create(&PostParams::default(), &event).await?;
+        self.recent.insert(key, Sent { name, count: 1, at: now });
+        Ok(())
     }
+
+    fn event(&self, planned: &PlannedEvent, namespace: &str, now: Timestamp) -> Event {
+        Event {
+            metadata: ObjectMeta {
+                name: Some(format!("{}.{:x}", planned.object.key.name, now.as_nanosecond())),
+                namespace: Some(namespace.to_owned()),
+                ..Default::default()
+            },
+            action: Some("Plan".to_owned()),
+            event_time: Some(MicroTime(now)),
+            note: Some(shortened(&planned.note)),
+            reason: Some(planned.reason.to_owned()),
+            regarding: Some(reference(planned)),
+            reporting_controller: Some(CONTROLLER.to_owned()),
+            reporting_instance: Some(self.instance.clone()),
+            type_: Some(if planned.warning { "Warning" } else { "Normal" }.to_owned()),
+            ..Default::default()
+        }
+    }
+}
+
+fn shortened(note: &str) -> String {
+    if note.len() <= LONGEST_NOTE {
+        return note.to_owned();
+    }
+    let end = (0..=LONGEST_NOTE - 3).rev().find(|i| note.is_char_boundary(*i)).unwrap_or(0);
+    format!("{}...", &note[..end])
 }
 
 fn reference(planned: &PlannedEvent) -> ObjectReference {
@@ -76,5 +143,46 @@ fn reference(planned: &PlannedEvent) -> ObjectReference {
         namespace: Some(key.namespace.clone()).filter(|n| !n.is_empty()),
         uid: planned.uid.clone(),
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::{Key, Kind};
+    use http::{Request, Response};
+    use kube::client::Body;
+
+    fn planned(note: &str) -> PlannedEvent {
+        PlannedEvent {
+            object: ObjectRef { kind: Kind::AddressPool, key: Key::new("", "edge") },
+            uid: None,
+            warning: false,
+            reason: "SlotAdded",
+            note: note.to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn one_sentence_is_counted_and_another_is_new() {
+        let (service, mut server) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+        let events = Events::start(Client::new(service, "x"), "me".to_owned());
+        for note in ["web-0", "web-1", "web-0"] {
+            events.send(planned(note));
+        }
+        let mut methods = Vec::new();
+        for _ in 0..3 {
+            let (request, send) = server.next_request().await.unwrap();
+            methods.push(request.method().to_string());
+            assert!(request.uri().path().starts_with("/apis/events.k8s.io/v1/namespaces/default/"));
+            send.send_response(Response::new(Body::from(b"{\"metadata\": {}}".to_vec())));
+        }
+        assert_eq!(methods, ["POST", "POST", "PATCH"]);
+    }
+
+    #[test]
+    fn notes_are_shortened_between_characters() {
+        let note = shortened(&"ä".repeat(1000));
+        assert!(note.len() <= LONGEST_NOTE && note.ends_with("ä..."));
     }
 }

@@ -122,11 +122,22 @@ pub async fn connect() -> Result<Client, String> {
     })?;
     // What is repeated, and when, is decided by the loop: it looks first.
     config.default_retry = false;
+    // By this name the API server's audit log knows it.
+    if let Ok(agent) = ::http::HeaderValue::from_str(&user_agent()) {
+        config.headers.push((::http::header::USER_AGENT, agent));
+    }
     let url = config.cluster_url.clone();
     let client = Client::try_from(config)
         .map_err(|error| format!("cannot set up a connection to {url}: {error}"))?;
     info!(version = env!("CARGO_PKG_VERSION"), server = %url, "starting");
     Ok(client)
+}
+
+/// This program's name and version.
+fn user_agent() -> String {
+    let program = std::env::current_exe().ok();
+    let name = program.as_deref().and_then(|p| p.file_name()?.to_str()).unwrap_or("l2lb");
+    format!("{name}/{}", env!("CARGO_PKG_VERSION"))
 }
 
 fn terms(args: &Args, identity: &str) -> Terms {

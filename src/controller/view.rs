@@ -311,7 +311,7 @@ impl View {
         // Until it can no longer come into effect its addresses are in use.
         if change.object.kind == Kind::Service
             && self.known(&change.object).is_none()
-            && let Ok(presumed) = Observed::read(Kind::Service, body.clone())
+            && let Ok(presumed) = Observed::read(Kind::Service, body.to_json())
         {
             self.world.observe(presumed);
         }

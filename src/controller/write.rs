@@ -80,9 +80,9 @@ impl Writer {
         let object = &change.object;
         let path = resource::path(object.kind, &object.key);
         let sent = match &change.action {
-            Action::Create(body) => self.apply(&path, body, false).await,
-            Action::Apply(body) => self.apply(&path, body, true).await,
-            Action::ApplyStatus(body) => self.apply(&format!("{path}/status"), body, true).await,
+            Action::Create(body) => self.apply(&path, &body.to_json(), false).await,
+            Action::Apply(body) => self.apply(&path, &body.to_json(), true).await,
+            Action::ApplyStatus(body) => self.apply(&format!("{path}/status"), &body.to_json(), true).await,
             Action::Delete { uid, resource_version } => {
                 let options = json!({
                     "apiVersion": "v1",

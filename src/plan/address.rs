@@ -72,32 +72,33 @@ pub(super) fn addresses(
 /// MetalLB gave out say what was there before.
 fn owned(world: &World, served: &Served, child: &Child, books: &Books<'_>) -> Vec<IpAddr> {
     let mut own = child.addresses.clone();
-    let written = served.object.status.as_ref().and_then(|status| {
-        status.slots.iter().find(|s| s.service == child.key.name)
-    });
-    if let Some(written) = written {
-        let before: Vec<IpAddr> =
-            written.addresses.iter().filter_map(|a| a.parse().ok()).collect();
-        let mut sorted = before.clone();
-        sorted.sort_unstable();
-        let families = |all: &[IpAddr]| -> Vec<Family> {
-            Family::BOTH.into_iter().filter(|f| all.iter().any(|a| Family::of(*a) == *f)).collect()
-        };
+    let before: Vec<IpAddr> = written(served, child)
+        .into_iter()
+        .flat_map(|slot| &slot.addresses)
+        .filter_map(|a| a.parse().ok())
+        .collect();
+    let edited = own.is_empty() || own.iter().any(|a| !before.contains(a));
+    if edited && !before.is_empty() {
+        let has = |all: &[IpAddr], family| all.iter().any(|a| Family::of(*a) == family);
+        let same_families =
+            Family::BOTH.into_iter().all(|family| has(&own, family) == has(&before, family));
         let usable = |a: &IpAddr| {
-            is_held_only_by(world, *a, &child.key)
-                || books.is_free(&served.pool, *a, &served.key)
+            is_held_only_by(world, *a, &child.key) || books.is_free(&served.pool, *a, &served.key)
         };
-        let shrunk = own.iter().any(|a| !sorted.contains(a)) || own.is_empty();
-        if shrunk
-            && (own.is_empty() || families(&own) == families(&sorted))
-            && !sorted.is_empty()
-            && sorted.iter().all(usable)
-        {
+        if (own.is_empty() || same_families) && before.iter().all(usable) {
             own = before;
         }
     }
     own.retain(|address| keeps(world, served, child, *address));
     own
+}
+
+/// The slot of a child in the status that was last written.
+fn written<'a>(served: &'a Served, child: &Child) -> Option<&'a crate::api::SlotStatus> {
+    let slots = &served.object.status.as_ref()?.slots;
+    // Slots are sorted by number and seldom have gaps.
+    let likely = slots.get(child.slot as usize).filter(|s| s.service == child.key.name);
+    likely.or_else(|| slots.iter().find(|s| s.service == child.key.name))
 }
 
 /// Whether a child keeps an address that it names: MetalLB gave it to it, or

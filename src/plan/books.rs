@@ -147,12 +147,13 @@ impl<'a> Books<'a> {
 
     /// Whether an address may be given to a slot of `load_balancer`.
     pub fn is_free(&self, pool: &PoolView, address: IpAddr, load_balancer: &Key) -> bool {
-        pool.ranges.contains(address)
-            && !(pool.avoid_buggy && is_buggy(address))
-            && !self.world.is_held(address)
-            && !self.given.contains(&address)
-            && !self.environment.node_addresses.contains_key(&address)
-            && self.environment.reserved.get(&address).is_none_or(|by| by == load_balancer)
+        let offered = pool.ranges.contains(address) && (!pool.avoid_buggy || !is_buggy(address));
+        let taken = self.world.is_held(address)
+            || self.given.contains(&address)
+            || self.environment.node_addresses.contains_key(&address);
+        let reserved_by_other =
+            self.environment.reserved.get(&address).is_some_and(|by| by != load_balancer);
+        offered && !taken && !reserved_by_other
     }
 
     /// How many addresses of a pool are in use, those given out in this plan

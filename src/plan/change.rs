@@ -1,7 +1,11 @@
 //! What must be written to make the world what the plan says.
 
-use serde_json::Value;
+use std::sync::Arc;
 
+use serde_json::{Value, json};
+
+use super::load_balancer::SlotPlan;
+use super::template::ServiceTemplate;
 use crate::world::ObjectRef;
 
 /// The order of writing. Everything of one stage is written, in any order,
@@ -29,17 +33,63 @@ pub enum Stage {
     Release,
 }
 
+/// The body of a write. A Service's is put together only when it is wanted:
+/// a plan may have tens of thousands of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Body(Form);
+
+#[derive(Clone, Debug, PartialEq)]
+enum Form {
+    Ready(Value),
+    Service { template: Arc<ServiceTemplate>, slot: Box<SlotPlan>, version: Option<String> },
+}
+
+impl Body {
+    /// The Service of a slot, over the one with this resource version if there is one.
+    pub(super) fn service(
+        template: &Arc<ServiceTemplate>,
+        slot: &SlotPlan,
+        version: Option<String>,
+    ) -> Self {
+        Self(Form::Service {
+            template: Arc::clone(template),
+            slot: Box::new(slot.clone()),
+            version,
+        })
+    }
+
+    /// The object as it is sent.
+    pub fn to_json(&self) -> Value {
+        match &self.0 {
+            Form::Ready(value) => value.clone(),
+            Form::Service { template, slot, version } => {
+                let mut value = json!(template.service(slot));
+                if let Some(version) = version {
+                    value["metadata"]["resourceVersion"] = json!(version);
+                }
+                value
+            }
+        }
+    }
+}
+
+impl From<Value> for Body {
+    fn from(value: Value) -> Self {
+        Self(Form::Ready(value))
+    }
+}
+
 /// What is done to an object.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Server-side apply of an object that does not exist yet. If it does by
     /// now, and is somebody else's, it must stay untouched.
-    Create(Value),
+    Create(Body),
     /// Server-side apply over our object. The body carries the resource
     /// version that the plan was made for.
-    Apply(Value),
+    Apply(Body),
     /// Server-side apply of the status subresource.
-    ApplyStatus(Value),
+    ApplyStatus(Body),
     /// Deletion, if it is still the object that the plan knows.
     Delete {
         /// UID of that object.

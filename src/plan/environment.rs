@@ -76,7 +76,7 @@ pub(super) struct CandidateSet {
     pub id: String,
     /// The pool's and the load balancer's selector in one.
     pub selector: Selector,
-    /// Sorted by name.
+    /// Sorted by value.
     pub members: Vec<Member>,
     /// Nodes that are selected and cannot be told apart from others.
     pub unidentifiable: Vec<(String, Option<String>)>,
@@ -84,7 +84,8 @@ pub(super) struct CandidateSet {
 
 impl CandidateSet {
     pub fn member(&self, value: &str) -> Option<&Member> {
-        self.members.iter().find(|m| &*m.value == value)
+        let found = self.members.binary_search_by(|m| (*m.value).cmp(value)).ok()?;
+        self.members.get(found)
     }
 }
 
@@ -161,10 +162,7 @@ impl Environment {
         let selector = pool.node_selector.and(own);
         let selected = self.nodes.iter().filter(|n| !n.excluded && selector.matches(&n.labels));
         let (good, bad): (Vec<_>, Vec<_>) = selected.partition(|n| n.identifiable);
-        let set = CandidateSet {
-            pool: pool.name.clone(),
-            id: selector.digest(),
-            members: good
+        let mut members: Vec<Member> = good
                 .into_iter()
                 .map(|n| Member {
                     name: n.name.clone(),
@@ -174,7 +172,12 @@ impl Environment {
                     since: n.since,
                     id: ids.id(&n.value),
                 })
-                .collect(),
+                .collect();
+        members.sort_by(|a, b| a.value.cmp(&b.value));
+        let set = CandidateSet {
+            pool: pool.name.clone(),
+            id: selector.digest(),
+            members,
             unidentifiable: bad.into_iter().map(|n| (n.name.clone(), n.hostname.clone())).collect(),
             selector,
         };

@@ -12,7 +12,7 @@ use super::pin::Situation;
 use super::pool::PoolView;
 use crate::address::Family;
 use crate::api::{L2LoadBalancer, Reason, SlotPhase, names};
-use crate::world::{Child, Key, World};
+use crate::world::{Child, Key, Kind, ObjectRef, World};
 
 /// A load balancer that may be served, with all that decides about it.
 #[derive(Clone, Debug)]
@@ -148,11 +148,16 @@ fn retire(
     result: &mut Slots,
 ) {
     // A node is home to one slot: of two, the one that is not retiring, then
-    // the lower number.
-    drafts.sort_by_key(|d| (d.retire_at.is_some(), d.number));
-    let mut homes = BTreeSet::new();
+    // the one that had it when status was last written, then the lower number.
+    let mut seen = BTreeSet::new();
+    if drafts.iter().all(|d| seen.insert(d.home.as_str())) {
+        drafts.sort_by_key(|d| (d.retire_at.is_some(), d.number));
+    } else {
+        drafts.sort_by_cached_key(|d| (d.retire_at.is_some(), !had_home(served, d), d.number));
+    }
+    let mut homes: BTreeSet<&str> = BTreeSet::new();
     let (mut staying, mut leaving): (Vec<usize>, Vec<usize>) = (0..drafts.len()).partition(|i| {
-        served.set.member(&drafts[*i].home).is_some() && homes.insert(drafts[*i].home.clone())
+        served.set.member(&drafts[*i].home).is_some_and(|m| homes.insert(&m.value))
     });
     let before = drafts.iter().filter(|d| d.retire_at.is_none()).count();
     // The last ones in that order go first when maxNodes was lowered.
@@ -260,6 +265,12 @@ fn join(
     }
 }
 
+/// Whether a slot had its home when status was last written.
+fn had_home(served: &Served, draft: &Draft) -> bool {
+    let slot = draft.child.as_ref().map(|c| c.key.name.as_str());
+    remembered(served, &draft.home).is_some_and(|s| Some(s.service.as_str()) == slot)
+}
+
 /// The slot of a node in the status that was last written.
 fn remembered<'a>(served: &'a Served, home: &str) -> Option<&'a crate::api::SlotStatus> {
     let status = served.object.status.as_ref()?;
@@ -276,10 +287,13 @@ fn finish(
     books: &mut Books<'_>,
     result: &mut Slots,
 ) -> Option<SlotPlan> {
-    let key = Key::new(
-        served.key.namespace.clone(),
-        names::service_name(&served.key.name, draft.number),
-    );
+    let key = match &draft.child {
+        Some(child) => child.key.clone(),
+        None => Key::new(
+            served.key.namespace.clone(),
+            names::service_name(&served.key.name, draft.number),
+        ),
+    };
     let home_name = display_name(environment, &draft.home);
     let mut blocked = None;
     let addresses = if draft.child.is_none() && world.foreign_services.contains_key(&key) {
@@ -300,8 +314,11 @@ fn finish(
             }
         }
     };
-    let refusal =
-        world.refusals.get(&crate::world::ObjectRef { kind: crate::world::Kind::Service, key: key.clone() });
+    let refusal = if world.refusals.is_empty() {
+        None
+    } else {
+        world.refusals.get(&ObjectRef { kind: Kind::Service, key: key.clone() })
+    };
     if let (Some(refusal), None) = (refusal, &blocked) {
         blocked = Some((Reason::Refused, format!("Service {key} was refused: {}", refusal.message)));
     }

@@ -210,7 +210,7 @@ fn finalizer(world: &World, view: &PoolView, stage: Stage, held: bool) -> Change
         stage,
         object: ObjectRef { kind: Kind::AddressPool, key: Key::new("", view.name.clone()) },
         content: content_of(&body),
-        action: Action::Apply(body),
+        action: Action::Apply(body.into()),
         cause: Cause::Finalizer,
         pool: None,
     }
@@ -307,7 +307,7 @@ fn write(
 ) {
     let content = content_of(&manifest);
     let (action, cause) = match live {
-        None => (Action::Create(manifest), Cause::New),
+        None => (Action::Create(manifest.into()), Cause::New),
         Some((meta, _)) if !is_ours(meta, &view.name) => return,
         Some((meta, _)) if meta.deletion_timestamp.is_some() => return,
         Some((meta, spec)) => {
@@ -323,7 +323,7 @@ fn write(
                 return;
             };
             manifest["metadata"]["resourceVersion"] = json!(meta.resource_version);
-            (Action::Apply(manifest), cause)
+            (Action::Apply(manifest.into()), cause)
         }
     };
     let change =

@@ -27,7 +27,7 @@ mod status;
 mod template;
 mod writing;
 
-pub use change::{Action, Cause, Change, PlannedEvent, Stage};
+pub use change::{Action, Body, Cause, Change, PlannedEvent, Stage};
 pub use load_balancer::SlotPlan;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -71,7 +71,7 @@ pub struct LoadBalancerPlan {
     pub status: L2LoadBalancerStatus,
     /// Name of its pool, if it has one.
     pub pool: Option<String>,
-    template: Option<ServiceTemplate>,
+    template: Option<Arc<ServiceTemplate>>,
     changes: Vec<Change>,
     events: Vec<PlannedEvent>,
     deadline: Option<Timestamp>,
@@ -195,9 +195,11 @@ impl Planner {
             let served = users_of(world, name);
             let objects = metallb_objects::plan(world, environment, view, &outside, served);
             plan.next_deadline = earlier(plan.next_deadline, objects.deadline);
+            // What is about to be gone needs no status.
+            let released = objects.changes.iter().any(|c| c.stage == Stage::Release);
             more.extend(objects.changes);
             let (status, change, events) = pool_status::plan(world, view, held, users);
-            more.extend(change);
+            more.extend(change.filter(|_| !released));
             plan.events.extend(events);
             pools.insert(name.clone(), PoolPlan { objects: objects.wanted, status });
         }
@@ -218,9 +220,13 @@ fn users_of(world: &World, pool: &str) -> bool {
 /// left on purpose (`--cascade=orphan`) and stays.
 fn abandoned(world: &World, plan: &mut Plan) {
     for (key, children) in &world.children {
-        let gone = match world.load_balancers.get(key) {
+        let gone = match world.load_balancers.get(key).map(Stored::metadata) {
             None => true,
-            Some(lb) => lb.metadata().deletion_timestamp.is_some(),
+            // While the garbage collector takes their owner from them, they have one.
+            Some(meta) => {
+                let orphans = meta.finalizers.iter().flatten().any(|f| f == "orphan");
+                meta.deletion_timestamp.is_some() && !orphans
+            }
         };
         if gone {
             for child in children.values().filter(|c| !c.terminating && c.owner.is_some()) {
@@ -272,7 +278,7 @@ fn plan_load_balancer(
                 &served.families,
                 world.capabilities,
             );
-            (slots, status, Some(template))
+            (slots, status, Some(Arc::new(template)))
         }
         Gate::Shut { verdict, .. } => {
             let slots = load_balancer::frozen(world, environment, key);
@@ -362,28 +368,21 @@ fn write_services(
     let children = world.children.get(key).unwrap_or(&none);
     let mut changes = Vec::new();
     for slot in &plan.slots {
-        let (mut body, cause, version) = match children.get(&slot.number) {
+        let (cause, version) = match children.get(&slot.number) {
             // It is going; its name is free when it is gone.
             Some(child) if child.terminating => continue,
             Some(child) => match template.difference(slot, child) {
                 None => continue,
-                Some(cause) => (
-                    json!(template.service(slot)),
-                    cause,
-                    Some(child.service.metadata.resource_version.clone()),
-                ),
+                Some(cause) => (cause, Some(child.service.metadata.resource_version.clone())),
             },
             None if terminating => continue,
             None if matches!(slot.blocked, Some((Reason::NameTaken, _))) => continue,
-            None => (json!(template.service(slot)), Cause::New, None),
+            None => (Cause::New, None),
         };
-        let content = writing::content_of(&body);
+        let content = template.content(slot);
         let action = match version {
-            Some(version) => {
-                body["metadata"]["resourceVersion"] = json!(version);
-                Action::Apply(body)
-            }
-            None => Action::Create(body),
+            Some(version) => Action::Apply(Body::service(template, slot, version)),
+            None => Action::Create(Body::service(template, slot, None)),
         };
         let name = names::service_name(&key.name, slot.number);
         let change = Change {
@@ -448,7 +447,7 @@ fn status_change(kind: Kind, name: &str, key: &Key, status: &Value) -> Change {
         stage: Stage::Report,
         object: ObjectRef { kind, key: key.clone() },
         content: writing::content_of(&body),
-        action: Action::ApplyStatus(body),
+        action: Action::ApplyStatus(body.into()),
         cause: Cause::Status,
         pool: None,
     }

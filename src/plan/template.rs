@@ -2,6 +2,7 @@
 //! them looks as a Service.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
@@ -135,6 +136,16 @@ impl ServiceTemplate {
         annotations
     }
 
+    /// A digest of the Service of a slot, to tell whether a refused write is
+    /// the same again.
+    pub fn content(&self, slot: &SlotPlan) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.annotations.get(names::TEMPLATE).hash(&mut hasher);
+        (slot.number, &slot.home, &slot.pin, &slot.addresses).hash(&mut hasher);
+        slot.retire_at.hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// The Service of a slot.
     pub fn service(&self, slot: &SlotPlan) -> Service {
         let number = slot.number.to_string();
@@ -192,14 +203,23 @@ impl ServiceTemplate {
         }
         let kept = self.labels.iter().all(|(k, v)| labels.get(k) == Some(v))
             && self.annotations.iter().all(|(k, v)| annotations.get(k) == Some(v))
-            && self
-                .slot_annotations(slot)
-                .iter()
-                .all(|(k, v)| annotations.get(*k).is_some_and(|have| have == v))
+            && names_addresses(annotations, slot, child)
             && child.owner == self.uid
             && service.spec.as_ref().is_some_and(|have| covers(&self.spec, have));
         (!kept).then_some(Cause::Drift)
     }
+}
+
+/// Whether the annotation names the slot's addresses, in whatever order. The
+/// old prefix, where it is wanted, is part of the template's digest.
+fn names_addresses(
+    annotations: &BTreeMap<String, String>,
+    slot: &SlotPlan,
+    child: &Child,
+) -> bool {
+    annotations.contains_key(names::METALLB_IPS)
+        && slot.addresses.len() == child.addresses.len()
+        && slot.addresses.iter().all(|a| child.addresses.contains(a))
 }
 
 fn join(addresses: &[IpAddr]) -> String {

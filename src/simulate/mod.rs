@@ -205,15 +205,15 @@ impl Cluster {
                 self.ingress.remove(&change.object.key);
                 self.world.forget(&change.object);
             }
-            Action::ApplyStatus(body) => self.apply_status(&change.object, body),
+            Action::ApplyStatus(body) => self.apply_status(&change.object, &body.to_json()),
             Action::Create(body) | Action::Apply(body)
                 if change.object.kind == Kind::AddressPool =>
             {
-                self.apply_finalizers(&change.object.key.name, body);
+                self.apply_finalizers(&change.object.key.name, &body.to_json());
             }
             Action::Create(body) | Action::Apply(body) => {
                 // What the planner writes can be read.
-                let _ = self.put(change.object.kind, body.clone());
+                let _ = self.put(change.object.kind, body.to_json());
             }
         }
     }

@@ -227,7 +227,7 @@ pub struct World {
     pub bgp_advertisements: BTreeMap<String, Stored<BgpAdvertisement>>,
     /// The node that each ServiceL2Status of a Service reports to announce it;
     /// there may briefly be none or two.
-    pub announcers: BTreeMap<Key, BTreeMap<String, String>>,
+    pub announcers: HashMap<Key, BTreeMap<String, String>>,
     /// The cluster's Service networks, by name of the ServiceCIDR.
     pub service_cidrs: BTreeMap<String, Vec<AddressRange>>,
     /// The family of Services that name none.

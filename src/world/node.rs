@@ -85,7 +85,7 @@ impl Node {
     }
 
     /// Its name as a label value.
-    pub fn value(&self) -> String {
+    pub fn value(&self) -> std::borrow::Cow<'_, str> {
         names::node_value(&self.name)
     }
 

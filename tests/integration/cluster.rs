@@ -164,14 +164,23 @@ impl Cluster {
         name: &str,
         count: usize,
     ) -> Result<BTreeMap<String, Service>> {
-        self.until(&self.load_balancers(namespace), name, &format!("{count} slots"), |lb| {
-            let slots = slots_of(lb);
-            slots.len() == count && slots.iter().all(|s| !s.addresses.is_empty())
-        })
-        .await?;
-        let children = self.children(namespace, name).await?;
-        ensure!(children.len() == count, "there are {:?}", children.keys());
-        Ok(children)
+        let start = Instant::now();
+        loop {
+            let lb = self.load_balancers(namespace).get_opt(name).await?;
+            let slots = slots_of(lb.as_ref());
+            let children = self.children(namespace, name).await?;
+            let is_there = slots.len() == count && slots.iter().all(|s| !s.addresses.is_empty());
+            if is_there && children.len() == count {
+                return Ok(children);
+            }
+            ensure!(
+                start.elapsed() < PATIENCE,
+                "waited {PATIENCE:?} for {count} slots; there are {:?} for {}",
+                children.keys(),
+                shown(lb.as_ref())
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Plays MetalLB for a load balancer: allocates what its Services name,
@@ -354,6 +363,16 @@ pub fn label<K: Resource>(object: &K, key: &str) -> String {
 pub fn identities(children: &BTreeMap<String, Service>) -> BTreeMap<String, (String, Vec<String>)> {
     let identity = |s: &Service| (s.uid().unwrap_or_default(), addresses(s));
     children.iter().map(|(name, service)| (name.clone(), identity(service))).collect()
+}
+
+/// Fails if one of the children is not as it was, or is not there.
+pub fn ensure_same(
+    before: &BTreeMap<String, Service>,
+    after: &BTreeMap<String, Service>,
+) -> Result<()> {
+    let (before, after) = (identities(before), identities(after));
+    ensure!(before == after, "{before:?} became {after:?}");
+    Ok(())
 }
 
 /// Fails if two Services name one address.

@@ -9,7 +9,7 @@ use kube::api::{Api, DeleteParams, ListParams};
 use l2lb::api::names;
 use l2lb_lab::{Lab, METALLB_NAMESPACE};
 
-use crate::cluster::{Cluster, PATIENCE, ensure_distinct, identities};
+use crate::cluster::{Cluster, PATIENCE, ensure_distinct, ensure_same};
 
 /// A pool that is deleted is held until its addresses are free, and gives out
 /// no new ones.
@@ -38,7 +38,7 @@ pub async fn pool_waits_for_its_addresses(lab: Lab) -> Result<()> {
     let _controller = cluster.controller()?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let after = cluster.children("shop", "web").await?;
-    ensure!(identities(&before) == identities(&after), "{before:?} became {after:?}");
+    ensure_same(&before, &after)?;
     ensure!(cluster.children("shop", "late").await?.is_empty(), "new addresses were given out");
     cluster.condition("shop", "web", "Ready", "Ok").await?;
     ensure!(cluster.metallb_pools().get_opt("l2lb-edge").await?.is_some(), "MetalLB's pool is gone");
@@ -130,7 +130,7 @@ pub async fn foreground(lab: Lab) -> Result<()> {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let after = cluster.children("shop", "other").await?;
-    ensure!(identities(&other) == identities(&after), "{other:?} became {after:?}");
+    ensure_same(&other, &after)?;
     Ok(())
 }
 
@@ -151,7 +151,7 @@ pub async fn orphan(lab: Lab) -> Result<()> {
     cluster.until(&cluster.load_balancers("shop"), "web", "it to go", |lb| lb.is_none()).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let orphans = cluster.children("shop", "web").await?;
-    ensure!(identities(&before) == identities(&orphans), "{before:?} became {orphans:?}");
+    ensure_same(&before, &orphans)?;
     ensure!(
         orphans.values().all(|s| s.owner_references().is_empty()),
         "they still have an owner: {orphans:?}"
@@ -168,7 +168,7 @@ pub async fn orphan(lab: Lab) -> Result<()> {
 
     cluster.load_balancer("web").await?;
     let after = cluster.slots("shop", "web", 2).await?;
-    ensure!(identities(&before) == identities(&after), "{before:?} became {after:?}");
+    ensure_same(&before, &after)?;
     cluster
         .until(&cluster.services("shop"), "web-0", "its new owner", |s| {
             s.is_some_and(|s: &Service| s.owner_references().len() == 1)

@@ -12,7 +12,7 @@ use l2lb::api::{SlotPhase, names};
 use l2lb_lab::Lab;
 use serde_json::json;
 
-use crate::cluster::{Cluster, PATIENCE, identities, slots_of};
+use crate::cluster::{Cluster, PATIENCE, ensure_same, slots_of};
 
 /// Its definitions are missing: that is said, and work starts when they
 /// appear, if they are of a version that can be used.
@@ -75,7 +75,7 @@ pub async fn is_missing(lab: Lab) -> Result<()> {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let after = cluster.children("shop", "web").await?;
-    ensure!(identities(&before) == identities(&after), "{before:?} became {after:?}");
+    ensure_same(&before, &after)?;
     Ok(())
 }
 
@@ -149,7 +149,7 @@ pub async fn nodes_fail_and_return(lab: Lab) -> Result<()> {
         cluster.condition("shop", "web", "Pinned", "Ok").await?;
     }
     let after = cluster.children("shop", "web").await?;
-    ensure!(identities(&before) == identities(&after), "{before:?} became {after:?}");
+    ensure_same(&before, &after)?;
 
     // A node that leaves for good: its address is kept, and a node that
     // joins inherits it.
@@ -166,7 +166,7 @@ pub async fn nodes_fail_and_return(lab: Lab) -> Result<()> {
         })
         .await?;
     let after = cluster.children("shop", "web").await?;
-    ensure!(identities(&before) == identities(&after), "{before:?} became {after:?}");
+    ensure_same(&before, &after)?;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use l2lb::metallb::IpAddressPool;
 use l2lb_lab::Lab;
 use serde_json::json;
 
-use crate::cluster::{Cluster, PATIENCE, identities, load_balancer, pool, slots_of};
+use crate::cluster::{Cluster, PATIENCE, ensure_same, identities, load_balancer, pool, slots_of};
 
 /// A Service of somebody else has the name of a slot: it stays untouched, the
 /// slot says so, and is served when the name is free.
@@ -141,7 +141,7 @@ pub async fn allowed_namespaces(lab: Lab) -> Result<()> {
     cluster.change(&namespaces, "shop", json!({"metadata": {"labels": {"edge": null}}})).await?;
     cluster.condition("shop", "web", "Accepted", "NamespaceNotAllowed").await?;
     let after = cluster.children("shop", "web").await?;
-    ensure!(identities(&before) == identities(&after), "{before:?} became {after:?}");
+    ensure_same(&before, &after)?;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use l2lb::api::names;
 use l2lb_lab::Lab;
 use serde_json::json;
 
-use crate::cluster::{Cluster, identities, label};
+use crate::cluster::{Cluster, ensure_same, label};
 
 /// No write in ten seconds, nor by a controller that starts anew, nor for
 /// news that changes nothing.
@@ -121,7 +121,7 @@ pub async fn drift_is_repaired(lab: Lab) -> Result<()> {
             .await?;
     }
     let after = cluster.children("shop", "web").await?;
-    ensure!(identities(&before) == identities(&after), "{before:?} became {after:?}");
+    ensure_same(&before, &after)?;
     let service = services.get("web-0").await?;
     ensure!(label(&service, "example.org/team") == "blue", "a label of others is gone");
     ensure!(

@@ -11,7 +11,7 @@ use kube::api::{Api, PostParams};
 use l2lb_lab::Lab;
 use serde_json::json;
 
-use crate::cluster::{Cluster, PATIENCE, identities, load_balancer, pool};
+use crate::cluster::{Cluster, PATIENCE, ensure_same, load_balancer, pool};
 
 const DEFINITIONS: [&str; 2] = ["l2addresspools.l2lb.io", "l2loadbalancers.l2lb.io"];
 
@@ -40,7 +40,7 @@ metadata: {namespace: shop, name: bare}
 pub async fn broken_stored_objects(lab: Lab) -> Result<()> {
     let cluster = Cluster::new(lab).await?;
     cluster.nodes(["node-1", "node-2"]).await?;
-    let _controller = cluster.controller()?;
+    let controller = cluster.controller()?;
     cluster.pool("203.0.113.0/27").await?;
     cluster.load_balancer("web").await?;
     cluster.load_balancer("spoilt").await?;
@@ -69,15 +69,26 @@ pub async fn broken_stored_objects(lab: Lab) -> Result<()> {
     cluster.apply(&load_balancer("shop", "late", "late")).await?;
     cluster.slots("shop", "late", 2).await?;
 
+    // One that no controller has seen before it is too late.
+    controller.kill().await;
+    let unseen = "
+apiVersion: l2lb.io/v1alpha1
+kind: L2LoadBalancer
+metadata: {namespace: shop, name: unseen}
+spec: {addressPool: edge, service: {selector: {app: web}, ports: all}}
+";
+    cluster.apply(unseen).await?;
+
     for (name, schema) in DEFINITIONS.iter().zip(schemas) {
         swap(&definitions, name, schema).await?;
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
+    let _controller = cluster.controller()?;
     cluster.load_balancer("after").await?;
     cluster.slots("shop", "after", 2).await?;
     cluster.announce("shop", "web").await?;
     cluster.condition("shop", "web", "Ready", "Ok").await?;
-    for name in ["broken", "empty", "bare", "spoilt"] {
+    for name in ["broken", "empty", "bare", "spoilt", "unseen"] {
         let message = unreadable(&cluster, name).await?;
         ensure!(
             message.starts_with("the stored object cannot be read (") && message.ends_with("): apply it again"),
@@ -85,14 +96,14 @@ pub async fn broken_stored_objects(lab: Lab) -> Result<()> {
         );
     }
     let after = cluster.children("shop", "spoilt").await?;
-    ensure!(identities(&spoilt) == identities(&after), "{spoilt:?} became {after:?}");
+    ensure_same(&spoilt, &after)?;
 
     // The remedy is what the condition says.
     cluster.apply(&load_balancer("shop", "spoilt", "edge")).await.context("applying it again")?;
     cluster.announce("shop", "spoilt").await?;
     cluster.condition("shop", "spoilt", "Ready", "Ok").await?;
     let after = cluster.children("shop", "spoilt").await?;
-    ensure!(identities(&spoilt) == identities(&after), "{spoilt:?} became {after:?}");
+    ensure_same(&spoilt, &after)?;
     cluster.apply(&load_balancer("shop", "broken", "edge")).await.context("applying it again")?;
     cluster.slots("shop", "broken", 2).await?;
     Ok(())

@@ -155,19 +155,19 @@ impl Store {
                 Some(_) if !self.applied.contains_key(object) => {
                     Answer::Taken(format!("{object} exists and is not ours"))
                 }
-                live => self.apply(object, live, body),
+                live => self.apply(object, live, &body.to_json()),
             },
             Action::Apply(body) => match live {
                 None => Answer::Outdated("not found".to_owned()),
-                Some(live) if is_other(&live, &body["metadata"]["resourceVersion"]) => {
+                Some(live) if is_other(&live, &body.to_json()["metadata"]["resourceVersion"]) => {
                     Answer::Outdated("conflict".to_owned())
                 }
-                live => self.apply(object, live, body),
+                live => self.apply(object, live, &body.to_json()),
             },
             Action::ApplyStatus(body) => match live {
                 None => Answer::Outdated("not found".to_owned()),
                 Some(mut live) => {
-                    live["status"] = body["status"].clone();
+                    live["status"] = body.to_json()["status"].clone();
                     self.commit(object, live);
                     self.stored(object)
                 }
@@ -215,17 +215,13 @@ impl Store {
                 }
             }
         }
-        let last = value.clone();
         if is_new {
             self.put(object, value);
         } else {
             self.commit(object, value);
         }
-        match self.observe(object) {
-            Some(observed) => Answer::Stored(Box::new(observed)),
-            // It went with its last finalizer; the answer still shows it.
-            None => Answer::Stored(Box::new(read(object.kind, &last))),
-        }
+        // It may have gone with its last finalizer.
+        self.stored(object)
     }
 
     /// The children and the addresses that each names.

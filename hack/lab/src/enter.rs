@@ -69,7 +69,7 @@ fn outside(components: &[&str], interrupt: Interrupt) -> Result<()> {
     let state = place::state_dir();
     let program = std::env::current_exe().context("finding this program")?;
 
-    // Waited for by hand; the child starts with none of them blocked.
+    // Waited for by hand; the child inherits this and undoes it.
     let mut signals = SigSet::empty();
     for signal in [
         Signal::SIGCHLD,
@@ -169,6 +169,10 @@ fn new_namespaces() -> Result<()> {
 }
 
 fn inside() -> Result<()> {
+    // Or no program of the lab could be asked to end.
+    SigSet::empty()
+        .thread_set_mask()
+        .context("unblocking signals")?;
     // The kernel ends this process, and with it the namespaces, when the
     // outer one is gone.
     prctl::set_pdeathsig(Signal::SIGKILL).context("tying the lab to its parent")?;

@@ -45,7 +45,7 @@ fn change(action: Action) -> Change {
 }
 
 fn create(address: &str) -> Change {
-    change(Action::Create(body(address)))
+    change(Action::Create(body(address).into()))
 }
 
 fn stored(uid: &str, version: u64, address: &str) -> Answer {
@@ -161,7 +161,7 @@ fn a_lost_creation_holds_its_address_until_it_cannot_happen_any_more() {
 fn news_beats_the_answer_to_a_question_asked_before() {
     let mut view = view();
     view.hear(applied("a", 5, "192.0.2.1"));
-    let apply = change(Action::Apply(body("192.0.2.1")));
+    let apply = change(Action::Apply(body("192.0.2.1").into()));
     view.answered(&apply, Answer::Outdated("conflict".to_owned()), now());
     let questions = view.questions(now());
     view.hear(deleted("a", 6));
@@ -189,7 +189,7 @@ fn a_fight_with_another_controller_is_slowed_down_and_said() {
     let mut view = view();
     for version in 1..=u64::from(REPEATS) {
         assert!(view.world().refusals.is_empty());
-        let apply = change(Action::Apply(body("192.0.2.2")));
+        let apply = change(Action::Apply(body("192.0.2.2").into()));
         view.answered(&apply, stored("a", version, "192.0.2.2"), now());
     }
     assert!(view.world().refusals[&object()].message.contains("changes it back"));

@@ -25,6 +25,7 @@ pub async fn follow_definitions(source: Source, changed: watch::Sender<()>) {
     let mut present = BTreeSet::new();
     let mut listing = false;
     let mut errors = Backoff::default();
+    let mut last = None;
     while let Some(event) = stream.next().await {
         let relevant = match event {
             Ok(Event::Init) => {
@@ -51,7 +52,7 @@ pub async fn follow_definitions(source: Source, changed: watch::Sender<()>) {
         };
         if relevant && !listing {
             errors = Backoff::default();
-            if !announce(&source, &present).await {
+            if !announce(&source, &present, &mut last).await {
                 return;
             }
             changed.send_replace(());
@@ -68,7 +69,11 @@ fn is_telling(name: &str) -> bool {
 }
 
 /// Reads what matters and tells it; `false` when nobody listens any more.
-async fn announce(source: &Source, present: &BTreeSet<String>) -> bool {
+async fn announce(
+    source: &Source,
+    present: &BTreeSet<String>,
+    last: &mut Option<Capabilities>,
+) -> bool {
     let mut errors = Backoff::default();
     let capabilities = loop {
         match read(source, present).await {
@@ -79,12 +84,14 @@ async fn announce(source: &Source, present: &BTreeSet<String>) -> bool {
             }
         }
     };
-    info!(
-        installed = capabilities.installed,
-        preferred_nodes = capabilities.preferred_nodes,
-        service_selectors = capabilities.service_selectors,
-        "MetalLB's resource definitions"
-    );
+    if last.replace(capabilities) != Some(capabilities) {
+        info!(
+            installed = capabilities.installed,
+            preferred_nodes = capabilities.preferred_nodes,
+            service_selectors = capabilities.service_selectors,
+            "MetalLB's resource definitions"
+        );
+    }
     source.news.send(News::Definitions { present: present.clone(), capabilities }).await.is_ok()
 }
 

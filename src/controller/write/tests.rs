@@ -60,7 +60,7 @@ fn managed(manager: &str) -> Value {
 
 #[tokio::test]
 async fn a_creation_applies_without_force() {
-    let (answer, (method, path, _)) = once(Action::Create(body()), 201, body()).await;
+    let (answer, (method, path, _)) = once(Action::Create(body().into()), 201, body()).await;
     assert!(matches!(answer, Answer::Stored(_)));
     assert_eq!(method, "PATCH");
     assert_eq!(
@@ -72,7 +72,7 @@ async fn a_creation_applies_without_force() {
 #[tokio::test]
 async fn a_creation_that_meets_a_foreign_object_is_undone() {
     let (writer, mut server) = writer();
-    let change = change(Action::Create(body()));
+    let change = change(Action::Create(body().into()));
     let (result, undo) = tokio::join!(writer.write(&change), async {
         answer(&mut server, 200, managed("kubectl-create")).await;
         answer(&mut server, 200, managed("kubectl-create")).await.2
@@ -90,16 +90,16 @@ async fn a_creation_that_meets_a_foreign_object_is_undone() {
 async fn a_creation_that_meets_its_own_earlier_one_is_fine() {
     let mut own = managed("x");
     own["metadata"]["managedFields"].as_array_mut().unwrap().remove(1);
-    let (answer, _) = once(Action::Create(body()), 200, own).await;
+    let (answer, _) = once(Action::Create(body().into()), 200, own).await;
     assert!(matches!(answer, Answer::Stored(_)));
 }
 
 #[tokio::test]
 async fn a_conflict_is_foreign_for_a_creation_and_outdated_otherwise() {
     let conflict = || failure(409, "conflict with \"kubectl\"");
-    let (answer, _) = once(Action::Create(body()), 409, conflict()).await;
+    let (answer, _) = once(Action::Create(body().into()), 409, conflict()).await;
     assert!(matches!(answer, Answer::Taken(_)));
-    let (answer, (_, path, _)) = once(Action::Apply(body()), 409, conflict()).await;
+    let (answer, (_, path, _)) = once(Action::Apply(body().into()), 409, conflict()).await;
     assert!(matches!(answer, Answer::Outdated(_)));
     assert!(path.contains("force=true"), "{path}");
 }
@@ -120,6 +120,17 @@ async fn a_deletion_names_what_it_is_for() {
 }
 
 #[tokio::test]
+async fn taking_the_last_finalizer_of_a_deleted_object_ends_it() {
+    let mut deleted = body();
+    deleted["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let (answer, _) = once(Action::Apply(body().into()), 200, deleted.clone()).await;
+    assert!(matches!(answer, Answer::Gone));
+    deleted["metadata"]["finalizers"] = json!(["example.org/another"]);
+    let (answer, _) = once(Action::Apply(body().into()), 200, deleted).await;
+    assert!(matches!(answer, Answer::Stored(_)));
+}
+
+#[tokio::test]
 async fn refusals_carry_the_servers_sentence() {
     for (code, message) in [
         (403, "exceeded quota: services.loadbalancers"),
@@ -127,7 +138,7 @@ async fn refusals_carry_the_servers_sentence() {
         (404, "namespaces \"shop\" not found"),
         (500, "failed calling webhook \"x\": connection refused"),
     ] {
-        let (answer, _) = once(Action::Create(body()), code, failure(code, message)).await;
+        let (answer, _) = once(Action::Create(body().into()), code, failure(code, message)).await;
         assert!(matches!(answer, Answer::Refused(_)), "{code}: {answer:?}");
         assert_eq!(answer.message(), Some(message));
     }
@@ -135,18 +146,18 @@ async fn refusals_carry_the_servers_sentence() {
 
 #[tokio::test]
 async fn what_is_unclear_is_not_taken_for_a_refusal() {
-    let (answer, _) = once(Action::Create(body()), 504, failure(504, "timeout")).await;
+    let (answer, _) = once(Action::Create(body().into()), 504, failure(504, "timeout")).await;
     assert!(matches!(answer, Answer::Lost(_)));
-    let (answer, _) = once(Action::Create(body()), 500, failure(500, "etcdserver: timed out")).await;
+    let (answer, _) = once(Action::Create(body().into()), 500, failure(500, "etcdserver: timed out")).await;
     assert!(matches!(answer, Answer::Lost(_)));
-    let (answer, _) = once(Action::Create(body()), 429, failure(429, "too many")).await;
+    let (answer, _) = once(Action::Create(body().into()), 429, failure(429, "too many")).await;
     assert!(matches!(answer, Answer::Unavailable(_)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn no_answer_is_lost() {
     let (writer, mut server) = writer();
-    let change = change(Action::ApplyStatus(body()));
+    let change = change(Action::ApplyStatus(body().into()));
     let (result, path) = tokio::join!(writer.write(&change), async {
         let (request, held) = server.next_request().await.unwrap();
         tokio::time::sleep(TIMEOUT * 2).await;

@@ -1,0 +1,270 @@
+//! The demo's steps as tests, and what else needs real traffic: failover
+//! with either traffic policy, and a handover that nobody notices.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use kube::api::Api;
+use l2lb::api::{L2LoadBalancer, SlotPhase, SlotStatus};
+use l2lb_demo::Script;
+use l2lb_lab::{Lab, LabConfig, Process, Spec, harness, place};
+use tokio::task::{JoinHandle, JoinSet};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn main() -> ExitCode {
+    let dual_stack = LabConfig { dual_stack: true, ..LabConfig::default() };
+    harness::run(vec![
+        harness::trial("demo", LabConfig::default(), |lab| {
+            l2lb_demo::play(lab, Script::single_stack(program()))
+        }),
+        harness::trial("demo_dual_stack", dual_stack, |lab| {
+            l2lb_demo::play(lab, Script::dual_stack(program()))
+        }),
+        harness::trial("handover_on_cordon", LabConfig::default(), handover_on_cordon),
+        harness::trial("failover_with_policy_cluster", LabConfig::default(), failover_with_policy_cluster),
+    ])
+}
+
+fn program() -> PathBuf {
+    env!("CARGO_BIN_EXE_l2lb-controller").into()
+}
+
+/// A load balancer on a lab, with the controller that serves it.
+struct Stage {
+    lab: Arc<Lab>,
+    _controller: Process,
+}
+
+impl Stage {
+    async fn set(lab: Lab, policy: &str) -> Result<Self> {
+        for crd in ["l2addresspools", "l2loadbalancers"] {
+            lab.apply_file(place::workspace().join(format!("crds/{crd}.l2lb.io.yaml"))).await?;
+        }
+        lab.kubectl()
+            .run(["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"])
+            .await?;
+        lab.deploy_backend("default", "web", 8080).await?;
+        let spec = Spec::new("l2lb-controller", program()).args(["--listen=0", "--hold-down=2s"]);
+        let controller = lab.start(spec)?;
+        lab.apply(&format!(
+            "
+apiVersion: l2lb.io/v1alpha1
+kind: L2AddressPool
+metadata: {{name: edge}}
+spec: {{addresses: [192.0.2.100-192.0.2.120]}}
+---
+apiVersion: l2lb.io/v1alpha1
+kind: L2LoadBalancer
+metadata: {{namespace: default, name: web}}
+spec:
+  addressPool: edge
+  service:
+    selector: {{app: web}}
+    externalTrafficPolicy: {policy}
+    ports: [{{port: 80, targetPort: 8080}}]
+"
+        ))
+        .await?;
+        let stage = Self { lab: Arc::new(lab), _controller: controller };
+        let slots = stage
+            .until("every slot to be announced by its home", |slots| {
+                slots.len() == 3 && slots.iter().all(|s| s.phase == SlotPhase::Announced)
+            })
+            .await?;
+        for slot in &slots {
+            let address = address(slot)?;
+            stage.lab.wait_for_answer(address, &slot.node, PATIENCE).await?;
+            stage.lab.wait_for_http(address, 80, PATIENCE).await?;
+        }
+        Ok(stage)
+    }
+
+    async fn until(&self, what: &str, good: impl Fn(&[SlotStatus]) -> bool) -> Result<Vec<SlotStatus>> {
+        let api: Api<L2LoadBalancer> = Api::namespaced(self.lab.client(), "default");
+        let start = Instant::now();
+        loop {
+            let slots = api.get("web").await?.status.map(|s| s.slots).unwrap_or_default();
+            if good(&slots) {
+                return Ok(slots);
+            }
+            if start.elapsed() > PATIENCE {
+                bail!("waited {PATIENCE:?} for {what}; there is {slots:#?}");
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+fn address(slot: &SlotStatus) -> Result<IpAddr> {
+    slot.addresses.first().context("the slot has no address")?.parse().context("an address")
+}
+
+/// New connections to an address, one each 50 ms, whatever becomes of the others.
+struct Connections {
+    outcomes: Arc<Mutex<Vec<(Instant, Result<String, String>)>>>,
+    task: JoinHandle<()>,
+}
+
+impl Connections {
+    fn begin(lab: &Arc<Lab>, address: IpAddr) -> Self {
+        let outcomes = Arc::new(Mutex::new(Vec::new()));
+        let (lab, shared) = (Arc::clone(lab), Arc::clone(&outcomes));
+        let task = tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(Duration::from_millis(50));
+            let mut all = JoinSet::new();
+            loop {
+                ticks.tick().await;
+                while all.try_join_next().is_some() {}
+                let (lab, shared) = (Arc::clone(&lab), Arc::clone(&shared));
+                all.spawn(async move {
+                    let began = Instant::now();
+                    let outcome = match lab.http_get(address, 80).await {
+                        Ok(response) if response.status == 200 => Ok(response.body),
+                        Ok(response) => Err(format!("{response:?}")),
+                        Err(error) => Err(format!("{error:#}")),
+                    };
+                    shared.lock().unwrap_or_else(PoisonError::into_inner).push((began, outcome));
+                });
+            }
+        });
+        Self { outcomes, task }
+    }
+
+    /// Waits for those under way, and fails if any failed; says how many
+    /// were made and which nodes served.
+    async fn ensure_good(&self, what: &str) -> Result<usize> {
+        let until = Instant::now();
+        tokio::time::sleep(Duration::from_millis(2200)).await;
+        let outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        let bad: Vec<String> = outcomes
+            .iter()
+            .filter_map(|(at, outcome)| {
+                let error = outcome.as_ref().err()?;
+                let ago = until.saturating_duration_since(*at);
+                Some(format!("{:.2} s before the end: {error}", ago.as_secs_f64()))
+            })
+            .collect();
+        ensure!(bad.is_empty(), "{what}: {} of {} failed: {bad:#?}", bad.len(), outcomes.len());
+        ensure!(outcomes.len() > 20, "{what}: only {} connections were made", outcomes.len());
+        eprintln!("{what}: all of {} connections succeeded so far", outcomes.len());
+        Ok(outcomes.len())
+    }
+}
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// A node is cordoned, loses power, returns and is uncordoned, and no client
+/// of its address notices any of that.
+async fn handover_on_cordon(lab: Lab) -> Result<()> {
+    let stage = Stage::set(lab, "Local").await?;
+    let slots = stage.until("slots", |slots| !slots.is_empty()).await?;
+    let slot = slots.get(1).context("there is no second slot")?.clone();
+    let (home, moved) = (slot.node.clone(), address(&slot)?);
+    let connections = Connections::begin(&stage.lab, moved);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+
+    let start = Instant::now();
+    stage.lab.cordon(&home, true).await?;
+    let slots = stage
+        .until("a standby to announce it", |slots| {
+            slots.iter().any(|s| {
+                s.service == slot.service
+                    && s.phase == SlotPhase::Draining
+                    && s.announced_by.as_ref().is_some_and(|by| *by != home)
+            })
+        })
+        .await?;
+    let standby = slots
+        .iter()
+        .find(|s| s.service == slot.service)
+        .and_then(|s| s.announced_by.clone())
+        .context("nobody announces it")?;
+    stage.lab.wait_for_answer(moved, &standby, PATIENCE).await?;
+    eprintln!("{moved} went from {home} to {standby} in {:?}", start.elapsed());
+    connections.ensure_good("the handover").await?;
+
+    stage.lab.kill_node(&home).await?;
+    let start = Instant::now();
+    while stage.lab.is_ready(&home).await? {
+        ensure!(start.elapsed() < PATIENCE, "Kubernetes does not notice that {home} is gone");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    ensure!(
+        stage.lab.who_answers(moved).await?.as_deref() == Some(standby.as_str()),
+        "{moved} left {standby} when {home} lost power"
+    );
+    connections.ensure_good("the loss of power").await?;
+
+    stage.lab.revive_node(&home).await?;
+    stage.lab.kubectl().run(["rollout", "status", "--timeout=60s", "daemonset/web"]).await?;
+    while !stage.lab.is_ready(&home).await? {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    // It is cordoned still: longer than the hold-down it stays away.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    ensure!(
+        stage.lab.who_answers(moved).await?.as_deref() == Some(standby.as_str()),
+        "{moved} left {standby} although {home} is cordoned"
+    );
+    connections.ensure_good("the return").await?;
+
+    let start = Instant::now();
+    stage.lab.cordon(&home, false).await?;
+    stage.lab.wait_for_answer(moved, &home, PATIENCE).await?;
+    eprintln!("{moved} is back at {home} after {:?}", start.elapsed());
+    stage
+        .until("every slot to be at home", |slots| {
+            slots.iter().all(|s| s.phase == SlotPhase::Announced)
+        })
+        .await?;
+    connections.ensure_good("the way back").await?;
+    Ok(())
+}
+
+/// With policy Cluster any node passes traffic on: the address moves, and
+/// answers again when the dead node's pods are out of the endpoints.
+async fn failover_with_policy_cluster(lab: Lab) -> Result<()> {
+    let stage = Stage::set(lab, "Cluster").await?;
+    let slots = stage.until("slots", |slots| !slots.is_empty()).await?;
+    let slot = slots.first().context("there is no slot")?.clone();
+    let moved = address(&slot)?;
+    let start = Instant::now();
+    stage.lab.kill_node(&slot.node).await?;
+    let heir = loop {
+        ensure!(start.elapsed() < PATIENCE, "nobody took {moved} over");
+        match stage.lab.who_answers(moved).await {
+            Ok(Some(name)) => break name,
+            _ => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    };
+    ensure!(heir != slot.node, "a node without power answers");
+    eprintln!("{moved} is answered by {heir} after {:?}", start.elapsed());
+    stage
+        .until("the pin to follow", |slots| {
+            slots.iter().any(|s| s.service == slot.service && s.phase == SlotPhase::FailedOver)
+        })
+        .await?;
+    for other in slots.iter().filter(|s| s.service != slot.service) {
+        stage.lab.wait_for_answer(address(other)?, &other.node, PATIENCE).await?;
+    }
+    // Kubernetes takes the dead pod out of the endpoints; from then on every
+    // connection succeeds, through whichever address.
+    while stage.lab.is_ready(&slot.node).await? {
+        ensure!(start.elapsed() < PATIENCE, "Kubernetes does not notice that {} is gone", slot.node);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for slot in &slots {
+        Connections::begin(&stage.lab, address(slot)?).ensure_good(&slot.service).await?;
+    }
+    Ok(())
+}
