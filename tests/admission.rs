@@ -160,3 +160,25 @@ fn bad_inputs_are_denied() {
 fn near_misses_pass() {
     run("near-misses", 15, false);
 }
+
+/// A review of a cluster with 3,000 child Services takes a small part of the
+/// API server's patience, also without optimisation.
+#[test]
+fn reviews_are_quick_in_a_large_cluster() {
+    let mut cluster = Cluster::new("2026-01-01T00:00:00Z".parse().unwrap());
+    for n in 0..10 {
+        cluster.add_node(&format!("node-{n}"), &[]);
+    }
+    cluster.add_pool("edge", &["10.0.0.0/16"]);
+    for n in 0..300 {
+        cluster.add_load_balancer(&Key::new("shop", format!("lb-{n}")), "edge", &json!({}));
+    }
+    cluster.settle(&mut Planner::default()).unwrap();
+    let case = json!({"load balancer": "shop/new", "spec": {"addressPool": "edge"}});
+    let candidate = Candidate::created(observed(&case));
+    let started = std::time::Instant::now();
+    assert!(review(&cluster.world, &candidate).is_allowed());
+    let took = started.elapsed();
+    println!("a review among 3,000 Services takes {took:?}");
+    assert!(took.as_millis() < 2_000, "{took:?}");
+}

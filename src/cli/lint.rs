@@ -149,6 +149,7 @@ fn lint(
             world.observe(object);
         }
     }
+    findings.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
     Ok(findings)
 }
 

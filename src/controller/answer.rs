@@ -120,11 +120,16 @@ fn failed(change: &Change, status: StatusCode, body: &[u8]) -> Answer {
         409 if creating => taken(&change.object, &message),
         409 => Answer::Outdated(message),
         401 | 408 | 429 | 503 => Answer::Unavailable(message),
-        // An admission webhook that does not answer is an internal error, and
-        // final; other internal errors may be a store that was slow.
-        500..=599 if !message.contains("webhook") => Answer::Lost(message),
+        500..=599 if !is_final(&message) => Answer::Lost(message),
         _ => Answer::Refused(message),
     }
+}
+
+/// Internal errors that would come again: an admission webhook that does not
+/// answer, and a stored object that does not fit its definition. Others may
+/// be a store that was slow.
+fn is_final(message: &str) -> bool {
+    message.contains("webhook") || message.contains("failed to create typed")
 }
 
 /// The refusal of a creation because the name is in use.

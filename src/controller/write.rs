@@ -82,6 +82,11 @@ impl Writer {
         let sent = match &change.action {
             Action::Create(body) => self.apply(&path, &body.to_json(), false).await,
             Action::Apply(body) => self.apply(&path, &body.to_json(), true).await,
+            Action::Patch(body) => {
+                let path = format!("{path}?fieldManager={FIELD_MANAGER}&{SERVER_TIMEOUT}");
+                let merge = Some("application/merge-patch+json");
+                self.send(Method::PATCH, &path, merge, Some(&body.to_json())).await
+            }
             Action::ApplyStatus(body) => self.apply(&format!("{path}/status"), &body.to_json(), true).await,
             Action::Delete { uid, resource_version } => {
                 let options = json!({

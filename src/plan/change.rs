@@ -88,6 +88,9 @@ pub enum Action {
     /// Server-side apply over our object. The body carries the resource
     /// version that the plan was made for.
     Apply(Body),
+    /// JSON merge patch of our object, also at that resource version: for a
+    /// list in which server-side apply would leave what somebody else added.
+    Patch(Body),
     /// Server-side apply of the status subresource.
     ApplyStatus(Body),
     /// Deletion, if it is still the object that the plan knows.
@@ -105,6 +108,7 @@ impl Action {
         match self {
             Self::Create(_) => "create",
             Self::Apply(_) => "apply",
+            Self::Patch(_) => "patch",
             Self::ApplyStatus(_) => "status",
             Self::Delete { .. } => "delete",
         }

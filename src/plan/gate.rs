@@ -69,7 +69,7 @@ pub(super) fn judge(
         Some(Stored::Broken { error, .. }) => {
             return shut(
                 Reason::Unreadable,
-                format!("the stored object cannot be read ({error}): apply it again"),
+                format!("the stored object cannot be read ({error}): write it anew with kubectl replace"),
             );
         }
         None => return Gate::Leaving,

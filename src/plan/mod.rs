@@ -368,21 +368,30 @@ fn write_services(
     let children = world.children.get(key).unwrap_or(&none);
     let mut changes = Vec::new();
     for slot in &plan.slots {
-        let (cause, version) = match children.get(&slot.number) {
+        let (cause, action, content) = match children.get(&slot.number) {
             // It is going; its name is free when it is gone.
             Some(child) if child.terminating => continue,
-            Some(child) => match template.difference(slot, child) {
-                None => continue,
-                Some(cause) => (cause, Some(child.service.metadata.resource_version.clone())),
-            },
+            Some(child) => {
+                let difference = template.difference(slot, child);
+                // Ports first: until those that are not ours have gone, the
+                // API server may refuse ours beside them.
+                if let Some(patch) = template.ports_patch(child) {
+                    let content = writing::content_of(&patch);
+                    (difference.unwrap_or(Cause::Drift), Action::Patch(patch.into()), content)
+                } else if let Some(cause) = difference {
+                    let version = child.service.metadata.resource_version.clone();
+                    let body = Body::service(template, slot, version);
+                    (cause, Action::Apply(body), template.content(slot))
+                } else {
+                    continue;
+                }
+            }
             None if terminating => continue,
             None if matches!(slot.blocked, Some((Reason::NameTaken, _))) => continue,
-            None => (Cause::New, None),
-        };
-        let content = template.content(slot);
-        let action = match version {
-            Some(version) => Action::Apply(Body::service(template, slot, version)),
-            None => Action::Create(Body::service(template, slot, None)),
+            None => {
+                let body = Body::service(template, slot, None);
+                (Cause::New, Action::Create(body), template.content(slot))
+            }
         };
         let name = names::service_name(&key.name, slot.number);
         let change = Change {

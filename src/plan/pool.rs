@@ -205,7 +205,7 @@ pub(super) fn read_all(world: &World) -> Vec<PoolView> {
                 view.accepted = Verdict::fails(
                     ConditionType::Accepted,
                     Reason::Unreadable,
-                    format!("the stored object cannot be read ({error}): apply it again"),
+                    format!("the stored object cannot be read ({error}): write it anew with kubectl replace"),
                 );
                 view
             }

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::{Value, json};
 
 use super::change::Cause;
 use super::load_balancer::SlotPlan;
@@ -207,6 +208,25 @@ impl ServiceTemplate {
             && child.owner == self.uid
             && service.spec.as_ref().is_some_and(|have| covers(&self.spec, have));
         (!kept).then_some(Cause::Drift)
+    }
+}
+
+impl ServiceTemplate {
+    /// What takes ports that are not wanted out of a Service, if it has any.
+    /// Server-side apply knows ports by number and protocol and leaves those
+    /// that somebody else added.
+    pub fn ports_patch(&self, child: &Child) -> Option<Value> {
+        let wanted = self.spec.ports.as_deref().unwrap_or_default();
+        let have = child.service.spec.as_ref()?.ports.as_deref().unwrap_or_default();
+        let is_wanted = |h: &ServicePort| {
+            wanted.iter().any(|w| w.port == h.port && w.protocol == h.protocol)
+        };
+        (!have.iter().all(is_wanted)).then(|| {
+            json!({
+                "metadata": {"resourceVersion": child.service.metadata.resource_version},
+                "spec": {"ports": wanted},
+            })
+        })
     }
 }
 

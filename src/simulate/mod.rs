@@ -211,6 +211,12 @@ impl Cluster {
             {
                 self.apply_finalizers(&change.object.key.name, &body.to_json());
             }
+            Action::Patch(body) => {
+                let Some(child) = self.world.child(&change.object.key) else { return };
+                let mut service = serde_json::json!(child.service);
+                service["spec"]["ports"] = body.to_json()["spec"]["ports"].clone();
+                let _ = self.put(change.object.kind, service);
+            }
             Action::Create(body) | Action::Apply(body) => {
                 // What the planner writes can be read.
                 let _ = self.put(change.object.kind, body.to_json());

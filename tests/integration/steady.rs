@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use kube::ResourceExt;
 use kube::api::ListParams;
 use l2lb::api::names;
@@ -101,7 +101,13 @@ pub async fn drift_is_repaired(lab: Lab) -> Result<()> {
         json!({"metadata": {"annotations": {names::TEMPLATE: null}}}),
         json!({"metadata": {"ownerReferences": null}}),
         json!({"spec": {"ports": [{"name": "http", "port": 8081, "targetPort": 8080}]}}),
+        json!({"spec": {"ports": [
+            {"name": "http", "port": 80, "targetPort": 9090},
+            {"name": "more", "port": 22, "targetPort": 22},
+        ]}}),
+        json!({"spec": {"ports": [{"name": "web", "port": 80, "protocol": "UDP"}]}}),
         json!({"spec": {"selector": {"app": "other"}}}),
+        json!({"spec": {"selector": {"tier": "more"}}}),
         json!({"spec": {"sessionAffinity": "ClientIP"}}),
         json!({"spec": {"externalTrafficPolicy": "Local"}}),
         json!({"spec": {"allocateLoadBalancerNodePorts": true}}),
@@ -135,6 +141,23 @@ pub async fn drift_is_repaired(lab: Lab) -> Result<()> {
             && spec.external_traffic_policy.as_deref() == Some("Local"),
         "a field that is not ours was changed: {spec:?}"
     );
+
+    // Ports that were repaired can be changed in the spec.
+    cluster
+        .change(
+            &cluster.load_balancers("shop"),
+            "web",
+            json!({"spec": {"service": {"ports": [{"name": "http", "port": 8088, "targetPort": 8080}]}}}),
+        )
+        .await?;
+    for name in ["web-0", "web-1"] {
+        cluster
+            .until(&services, name, "the new port alone", |found| {
+                let ports = found.and_then(|s| s.spec.as_ref()?.ports.clone()).unwrap_or_default();
+                ports.iter().map(|p| p.port).collect::<Vec<_>>() == [8088]
+            })
+            .await?;
+    }
 
     // MetalLB's objects.
     let name = cluster.advertisements().list(&ListParams::default()).await?.items.remove(0).name_any();
@@ -171,12 +194,14 @@ fn is_repaired(good: &Service, found: &Service) -> bool {
     let labels = good.labels().iter().all(|(k, v)| found.labels().get(k) == Some(v));
     let annotations = good.annotations().iter().all(|(k, v)| found.annotations().get(k) == Some(v));
     let (good_spec, found_spec) = (good.spec.as_ref(), found.spec.as_ref());
-    let ports = good_spec.and_then(|s| s.ports.as_ref()).into_iter().flatten().all(|port| {
-        found_spec.and_then(|s| s.ports.as_ref()).into_iter().flatten().any(|p| p == port)
-    });
+    // A node port is the server's.
+    let ports = |spec: Option<&ServiceSpec>| -> Vec<ServicePort> {
+        let ports = spec.and_then(|s| s.ports.clone()).unwrap_or_default();
+        ports.into_iter().map(|p| ServicePort { node_port: None, ..p }).collect()
+    };
     labels
         && annotations
-        && ports
+        && ports(good_spec) == ports(found_spec)
         && good.owner_references() == found.owner_references()
         && good_spec.map(|s| (&s.selector, s.allocate_load_balancer_node_ports))
             == found_spec.map(|s| (&s.selector, s.allocate_load_balancer_node_ports))

@@ -148,7 +148,7 @@ impl Store {
         let live = self.objects.get(object).cloned();
         let refused = self.quota && object.kind == Kind::Service;
         match &change.action {
-            Action::Create(_) | Action::Apply(_) if refused => {
+            Action::Create(_) | Action::Apply(_) | Action::Patch(_) if refused => {
                 Answer::Refused("exceeded quota".to_owned())
             }
             Action::Create(body) => match live {
@@ -163,6 +163,17 @@ impl Store {
                     Answer::Outdated("conflict".to_owned())
                 }
                 live => self.apply(object, live, &body.to_json()),
+            },
+            Action::Patch(body) => match live {
+                None => Answer::Outdated("not found".to_owned()),
+                Some(live) if is_other(&live, &body.to_json()["metadata"]["resourceVersion"]) => {
+                    Answer::Outdated("conflict".to_owned())
+                }
+                Some(mut live) => {
+                    live["spec"]["ports"] = body.to_json()["spec"]["ports"].clone();
+                    self.commit(object, live);
+                    self.stored(object)
+                }
             },
             Action::ApplyStatus(body) => match live {
                 None => Answer::Outdated("not found".to_owned()),

@@ -62,7 +62,7 @@ pub async fn run(args: Args) -> Result<(), String> {
     let _watches = watch::start(&source, state::KINDS);
     drop(source);
     let mut following = tokio::spawn(state.clone().follow(news));
-    let app = App { state: state.clone(), client: Some(client), reviews };
+    let app = App { state: state.clone(), client: Some(client), reviews: reviews.clone() };
     let server = Server::start(listener, &current, serve::router(app))?;
     info!(listen = %args.webhook_listen, "reviews");
     let mut tick = tokio::time::interval(Duration::from_millis(500));
@@ -74,7 +74,7 @@ pub async fn run(args: Args) -> Result<(), String> {
             why = &mut certificate => {
                 break Err(format!("the certificate: {}", why.unwrap_or_else(|e| e.to_string())));
             }
-            _ = tick.tick() => judge_readiness(&health, &state, &current),
+            _ = tick.tick() => judge_readiness(&health, &state, &current, &reviews),
         }
     };
     match &ended {
@@ -89,12 +89,16 @@ pub async fn run(args: Args) -> Result<(), String> {
     ended
 }
 
-fn judge_readiness(health: &Health, state: &State, current: &Current) {
+fn judge_readiness(health: &Health, state: &State, current: &Current, reviews: &Reviews) {
     let missing = state.missing();
+    let until = current.until();
+    if let Some(until) = until {
+        reviews.expires(until);
+    }
     if !missing.is_empty() {
         health.set(false, format!("waiting for {}", missing.join(", ")));
-    } else if !current.is_set() {
-        health.set(false, "waiting for the certificate");
+    } else if until.is_none_or(|until| until <= jiff::Timestamp::now()) {
+        health.set(false, "waiting for a certificate that is good");
     } else {
         health.set(true, "answering reviews");
     }

@@ -6,6 +6,7 @@ use l2lb::admission::Verdict;
 use l2lb::controller::metrics::Metrics;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Unit;
 
@@ -17,6 +18,7 @@ pub struct Reviews {
     reviews: Family<Labels<3>, Counter>,
     findings: Family<Labels<2>, Counter>,
     duration: Histogram,
+    expiry: Gauge,
 }
 
 impl Reviews {
@@ -27,6 +29,7 @@ impl Reviews {
             findings: Family::default(),
             // 0.1 ms to 1.6 s
             duration: Histogram::new(exponential_buckets(0.0001, 2.0, 15)),
+            expiry: Gauge::default(),
         };
         metrics.register(|registry| {
             registry.register(
@@ -44,6 +47,11 @@ impl Reviews {
                 "Time to answer a review",
                 Unit::Seconds,
                 new.duration.clone(),
+            );
+            registry.register(
+                "webhook_certificate_expiry_timestamp_seconds",
+                "When the certificate in use expires, in seconds since 1970",
+                new.expiry.clone(),
             );
         });
         new
@@ -64,6 +72,11 @@ impl Reviews {
         ];
         self.reviews.get_or_create(&labels).inc();
         self.duration.observe(took.as_secs_f64());
+    }
+
+    /// When the certificate in use expires.
+    pub fn expires(&self, at: jiff::Timestamp) {
+        self.expiry.set(at.as_second());
     }
 
     /// What a review found.

@@ -1,6 +1,7 @@
 //! The HTTPS server that the API server calls.
 
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -14,7 +15,8 @@ use axum_server::tls_rustls::RustlsConfig;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::api::{Api, ListParams};
-use l2lb::admission::wire::Request;
+use l2lb::admission::wire::{Answer, Request};
+use tokio::task::JoinError;
 use tracing::{debug, error, info};
 
 use crate::certificate::Current;
@@ -25,6 +27,9 @@ use crate::state;
 const BODY_LIMIT: usize = 8 << 20;
 /// How long pods are looked for; without an answer nothing is said of them.
 const PODS: Duration = Duration::from_millis(500);
+/// A denial is judged again after this: what was stored just before, say by
+/// the same `kubectl apply`, may not have come through the watches yet.
+const SECOND_LOOK: Duration = Duration::from_millis(250);
 /// How long requests under way may take when the process ends.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -112,10 +117,12 @@ async fn review(State(app): State<App>, body: Bytes) -> Response {
         request.set_selects_pods(selects_pods(client, &namespace, &labels).await);
     }
     let (kind, operation) = (request.kind.clone(), request.operation.clone());
-    let state = app.state.clone();
-    // On a thread of its own: many reviews at once keep nobody from being
-    // heard, and a mistake here ends one review only.
-    let answered = tokio::task::spawn_blocking(move || state.answer(&request)).await;
+    let request = Arc::new(request);
+    let mut answered = answer(&app.state, &request).await;
+    if matches!(&answered, Ok(answer) if answer.outcome == "denied") {
+        tokio::time::sleep(SECOND_LOOK).await;
+        answered = answer(&app.state, &request).await;
+    }
     let answer = match answered {
         Ok(answer) => answer,
         Err(failure) => {
@@ -132,6 +139,13 @@ async fn review(State(app): State<App>, body: Bytes) -> Response {
     }
     debug!(kind, operation, outcome = answer.outcome, took = ?started.elapsed(), "answered");
     ([(header::CONTENT_TYPE, "application/json")], answer.body.to_string()).into_response()
+}
+
+/// Judges on a thread of its own: many reviews at once keep nobody from being
+/// heard, and a mistake in a rule ends one review only.
+async fn answer(state: &state::State, request: &Arc<Request>) -> Result<Answer, JoinError> {
+    let (state, request) = (state.clone(), Arc::clone(request));
+    tokio::task::spawn_blocking(move || state.answer(&request)).await
 }
 
 /// Whether there is a pod with these labels; `None` when that is not known in time.

@@ -44,3 +44,47 @@ pub async fn follow_files(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certificate::bundle::{Bundle, Terms};
+
+    #[tokio::test]
+    async fn files_are_read_again_when_both_fit() {
+        let folder = std::env::temp_dir().join(format!("l2lb-webhook-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (certificate, key) = (folder.join("tls.crt"), folder.join("tls.key"));
+        let make = |hours: u64| {
+            let terms = Terms {
+                leaf: Duration::from_secs(3600 * hours),
+                ca: Duration::from_secs(36_000),
+                settle: Duration::from_secs(1),
+                names: vec!["a.b.svc".to_owned()],
+            };
+            Bundle::new(jiff::Timestamp::now(), &terms).unwrap()
+        };
+        let (first, second) = (make(1), make(2));
+        let current = Current::default();
+        let every = Duration::from_millis(10);
+        let missing = follow_files(current.clone(), certificate.clone(), key.clone(), every).await;
+        assert!(missing.unwrap_err().contains("tls.crt"));
+
+        std::fs::write(&certificate, &first.leaf.pem).unwrap();
+        std::fs::write(&key, &first.leaf_key).unwrap();
+        let following = follow_files(current.clone(), certificate.clone(), key.clone(), every);
+        let task = tokio::spawn(following);
+        let wait = || tokio::time::sleep(Duration::from_millis(100));
+        wait().await;
+        assert_eq!(current.until(), Some(first.leaf.until()));
+        // The certificate alone does not fit the old key: nothing changes yet.
+        std::fs::write(&certificate, &second.leaf.pem).unwrap();
+        wait().await;
+        assert_eq!(current.until(), Some(first.leaf.until()));
+        std::fs::write(&key, &second.leaf_key).unwrap();
+        wait().await;
+        assert_eq!(current.until(), Some(second.leaf.until()));
+        task.abort();
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

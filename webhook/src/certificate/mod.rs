@@ -10,6 +10,7 @@ pub use keeper::Keeper;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use jiff::Timestamp;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -17,9 +18,17 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
 
+use self::bundle::Certificate;
+
 /// The certificate in use. Clones speak of the same one.
 #[derive(Clone, Debug, Default)]
-pub struct Current(Arc<RwLock<Option<Arc<CertifiedKey>>>>);
+pub struct Current(Arc<RwLock<Option<InUse>>>);
+
+#[derive(Clone, Debug)]
+struct InUse {
+    certified: Arc<CertifiedKey>,
+    until: Timestamp,
+}
 
 impl Current {
     /// Uses a certificate, with its chain, and its key, both in PEM, from the
@@ -39,13 +48,19 @@ impl Current {
             .map_err(|error| format!("the key cannot be read: {error}"))?;
         let certified = CertifiedKey::from_der(chain, key, &ring::default_provider())
             .map_err(|error| format!("certificate and key do not fit: {error}"))?;
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(certified));
+        let until = Certificate::read(certificate).map_err(|error| error.to_string())?.until();
+        let in_use = InUse { certified: Arc::new(certified), until };
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(in_use);
         Ok(())
     }
 
-    /// Whether there is one.
-    pub fn is_set(&self) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    /// When it expires; `None` while there is none.
+    pub fn until(&self) -> Option<Timestamp> {
+        self.get().map(|in_use| in_use.until)
+    }
+
+    fn get(&self) -> Option<InUse> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// TLS 1.2 and later with this certificate.
@@ -66,6 +81,6 @@ impl Current {
 
 impl ResolvesServerCert for Current {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.get().map(|in_use| in_use.certified)
     }
 }

@@ -35,6 +35,7 @@ pub async fn run(lab: Lab) -> Result<()> {
     let wanted = std::fs::read_to_string(&expected).unwrap_or_default();
     ensure!(said == wanted, "{} differs; kubectl said:\n{said}", expected.display());
 
+    lint(&files).await?;
     never_blocked(&lab).await?;
     malformed().await?;
     child_services(&lab).await?;
@@ -47,6 +48,24 @@ pub async fn run(lab: Lab) -> Result<()> {
         ensure!(metrics.contains(wanted), "{wanted} is not in\n{metrics}");
     }
     eprintln!("{}", metrics.lines().filter(|l| l.contains("review_duration")).collect::<Vec<_>>().join("\n"));
+    Ok(())
+}
+
+/// The same rules over files, against the same cluster.
+async fn lint(files: &[std::path::PathBuf]) -> Result<()> {
+    let program = cluster::controller().with_file_name("kubectl-l2lb");
+    ensure!(program.exists(), "{} is not built: cargo build -p l2lb", program.display());
+    let mut command = tokio::process::Command::new(program);
+    command.args(["lint", "--from-cluster", "-f"]).args(files).envs(Lab::environment());
+    let output = command.output().await?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.code() == Some(1), "lint ended with {}: {text}", output.status);
+    for says in [
+        "04-too-many-nodes.yaml:4: L2LoadBalancer shop/web: spec.maxNodes: error: L2AddressPool small has 2 free",
+        "09-shrink.yaml:5: L2AddressPool edge: spec.addresses: error: the pool would lose 1 address",
+    ] {
+        ensure!(text.contains(says), "lint does not say {says:?} but\n{text}");
+    }
     Ok(())
 }
 
