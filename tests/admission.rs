@@ -2,6 +2,8 @@
 //! every sentence. `UPDATE_GOLDEN=1 cargo test --test admission` writes the
 //! expectations anew.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 

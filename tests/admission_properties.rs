@@ -1,6 +1,8 @@
 //! Whatever admission accepts, one after the other, the planner can place:
 //! every balancer node has its address, at once.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};

@@ -14,6 +14,9 @@ use l2lb_demo::Script;
 use l2lb_lab::{Lab, LabConfig, Process, Spec, harness, place};
 use tokio::task::{JoinHandle, JoinSet};
 
+/// When a request was made, and the node that served it or what went wrong.
+type Outcome = (Instant, Result<String, String>);
+
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
@@ -106,7 +109,7 @@ fn address(slot: &SlotStatus) -> Result<IpAddr> {
 
 /// New connections to an address, one each 50 ms, whatever becomes of the others.
 struct Connections {
-    outcomes: Arc<Mutex<Vec<(Instant, Result<String, String>)>>>,
+    outcomes: Arc<Mutex<Vec<Outcome>>>,
     task: JoinHandle<()>,
 }
 

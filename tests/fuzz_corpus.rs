@@ -1,6 +1,8 @@
 //! Replays the corpus of the fuzz targets (fuzz/), and what a fuzzer would
 //! try first with each of its inputs.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::path::Path;
 
 use l2lb::admission::fuzz;

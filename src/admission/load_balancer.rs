@@ -230,16 +230,19 @@ fn warnings(
                 warn(Rule::Services, "metadata.name", why.clone());
             }
         }
-        Some((_, Appraised::Shut(reason, message))) => match reason {
-            Reason::PoolNotFound
-            | Reason::NameTaken
-            | Reason::Refused
-            | Reason::MetalLBMissing
-            | Reason::MetalLBTooOld => {
-                warn(Rule::Pool, "spec.addressPool", format!("{message}; nothing is served until then"));
-            }
-            _ => {}
-        },
+        Some((
+            _,
+            Appraised::Shut(
+                Reason::PoolNotFound
+                | Reason::NameTaken
+                | Reason::Refused
+                | Reason::MetalLBMissing
+                | Reason::MetalLBTooOld,
+                message,
+            ),
+        )) => {
+            warn(Rule::Pool, "spec.addressPool", format!("{message}; nothing is served until then"));
+        }
         _ => {}
     }
     if let Some(advertisement) = appraisal.pool.as_ref().and_then(|p| p.conflict.as_ref()) {

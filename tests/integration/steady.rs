@@ -73,15 +73,16 @@ pub async fn no_write_in_a_steady_state(lab: Lab) -> Result<()> {
 /// What is ours is put right, what others added stays.
 pub async fn drift_is_repaired(lab: Lab) -> Result<()> {
     let cluster = Cluster::new(lab).await?;
-    cluster.nodes(["node-1", "node-2"]).await?;
+    // Enough slots that none is changed so often that the controller takes it
+    // for a fight with another one.
+    cluster.nodes(["node-1", "node-2", "node-3", "node-4", "node-5"]).await?;
     cluster.pool("203.0.113.0/27").await?;
     cluster.load_balancer("web").await?;
     let _controller = cluster.controller()?;
-    let before = cluster.slots("shop", "web", 2).await?;
+    let before = cluster.slots("shop", "web", 5).await?;
     cluster.announce("shop", "web").await?;
     cluster.condition("shop", "web", "Pinned", "Ok").await?;
     let services = cluster.services("shop");
-    let good = services.get("web-0").await?;
 
     // Somebody else's part, which must survive everything below.
     let others = json!({"metadata": {
@@ -89,11 +90,16 @@ pub async fn drift_is_repaired(lab: Lab) -> Result<()> {
         "annotations": {"example.org/note": "keep"},
         "finalizers": ["example.org/hold"],
     }});
-    cluster.change(&services, "web-0", others).await?;
+    for name in before.keys() {
+        cluster.change(&services, name, others.clone()).await?;
+    }
+    // Fields that nobody asked for are theirs to set.
+    let free = json!({"spec": {"sessionAffinity": "ClientIP", "externalTrafficPolicy": "Local"}});
+    cluster.change(&services, "web-0", free).await?;
 
     let drifts = [
         json!({"metadata": {"labels": {names::MANAGED_BY: "l2lb", names::PIN: "node-9"}}}),
-        json!({"metadata": {"labels": {names::HOME: "node-2"}}}),
+        json!({"metadata": {"labels": {names::HOME: "node-5"}}}),
         json!({"metadata": {"labels": {names::CANDIDATES: null}}}),
         json!({"metadata": {"annotations": {names::METALLB_IPS: "203.0.113.29"}}}),
         json!({"metadata": {"annotations": {names::METALLB_IPS: null}}}),
@@ -108,33 +114,30 @@ pub async fn drift_is_repaired(lab: Lab) -> Result<()> {
         json!({"spec": {"ports": [{"name": "web", "port": 80, "protocol": "UDP"}]}}),
         json!({"spec": {"selector": {"app": "other"}}}),
         json!({"spec": {"selector": {"tier": "more"}}}),
-        json!({"spec": {"sessionAffinity": "ClientIP"}}),
-        json!({"spec": {"externalTrafficPolicy": "Local"}}),
         json!({"spec": {"allocateLoadBalancerNodePorts": true}}),
     ];
-    for drift in drifts {
-        // Fields that nobody asked for are the user's to set.
-        let ours = drift.pointer("/spec/sessionAffinity").is_none()
-            && drift.pointer("/spec/externalTrafficPolicy").is_none();
-        cluster.change(&services, "web-0", drift.clone()).await?;
-        if !ours {
-            continue;
-        }
+    for (drift, (name, good)) in drifts.into_iter().zip(before.iter().cycle()) {
+        cluster.change(&services, name, drift.clone()).await?;
         cluster
-            .until(&services, "web-0", &format!("repair of {drift}"), |found| {
-                found.is_some_and(|found| is_repaired(&good, found))
+            .until(&services, name, &format!("repair of {drift}"), |found| {
+                found.is_some_and(|found| is_repaired(good, found))
             })
             .await?;
     }
     let after = cluster.children("shop", "web").await?;
     ensure_same(&before, &after)?;
+    for (name, service) in &after {
+        ensure!(label(service, "example.org/team") == "blue", "{name} lost a label of others");
+        ensure!(
+            service.annotations().get("example.org/note").is_some_and(|n| n == "keep"),
+            "{name} lost an annotation of others"
+        );
+        ensure!(
+            service.finalizers() == ["example.org/hold"],
+            "{name} lost a finalizer of others"
+        );
+    }
     let service = services.get("web-0").await?;
-    ensure!(label(&service, "example.org/team") == "blue", "a label of others is gone");
-    ensure!(
-        service.annotations().get("example.org/note").is_some_and(|n| n == "keep"),
-        "an annotation of others is gone"
-    );
-    ensure!(service.finalizers() == ["example.org/hold"], "a finalizer of others is gone");
     let spec = service.spec.clone().unwrap_or_default();
     ensure!(
         spec.session_affinity.as_deref() == Some("ClientIP")

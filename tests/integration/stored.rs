@@ -129,7 +129,9 @@ spec: {addressPool: edge, service: {selector: {app: web}, ports: all}}
 /// Writes a good load balancer over a broken one, as `kubectl replace` does.
 async fn replace(cluster: &Cluster, name: &str) -> Result<()> {
     let manifest = load_balancer("shop", name, "edge");
-    let object = l2lb::manifest::parse(name, &manifest)?.remove(0).value;
+    let mut object = l2lb::manifest::parse(name, &manifest)?.remove(0).value;
+    let live = cluster.raw(Kind::LoadBalancer, "shop", name).await?;
+    object["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"].clone();
     let path = resource::path(Kind::LoadBalancer, &Key::new("shop", name));
     let request = Request::put(path)
         .header("content-type", "application/json")

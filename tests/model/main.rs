@@ -471,7 +471,7 @@ fn tamper(store: &mut Store, number: usize) {
         }
         return;
     }
-    let kind = if number % 2 == 0 { Kind::IpAddressPool } else { Kind::L2Advertisement };
+    let kind = if number.is_multiple_of(2) { Kind::IpAddressPool } else { Kind::L2Advertisement };
     let ours: Vec<_> = store.all(kind).map(|(o, _)| o.clone()).collect();
     if let Some(object) = ours.first() {
         assert_eq!(object.key.namespace, METALLB);

@@ -9,7 +9,6 @@ mod planner;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use figure::Figure;
 use l2lb_lab::{Lab, LabConfig, place};
 
 fn main() -> ExitCode {

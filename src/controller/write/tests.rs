@@ -150,6 +150,10 @@ async fn what_is_unclear_is_not_taken_for_a_refusal() {
     assert!(matches!(answer, Answer::Lost(_)));
     let (answer, _) = once(Action::Create(body().into()), 500, failure(500, "etcdserver: timed out")).await;
     assert!(matches!(answer, Answer::Lost(_)));
+    // It would come again, whatever the server calls it.
+    let message = "failed to create typed live object (shop/web-0): .spec.ports: expected list";
+    let (answer, _) = once(Action::Apply(body().into()), 500, failure(500, message)).await;
+    assert!(matches!(answer, Answer::Refused(_)), "{answer:?}");
     let (answer, _) = once(Action::Create(body().into()), 429, failure(429, "too many")).await;
     assert!(matches!(answer, Answer::Unavailable(_)));
 }

@@ -140,10 +140,6 @@ pub fn all(pem: &str) -> Result<Vec<Certificate>, CertificateError> {
 
 /// DER as PEM, in one form whoever wrote it.
 fn encode(der: &[u8]) -> String {
-    rcgen_pem(der)
-}
-
-fn rcgen_pem(der: &[u8]) -> String {
     use k8s_openapi::ByteString;
     // serde knows base64 already.
     let text = serde_json::to_value(ByteString(der.to_vec()))
