@@ -53,8 +53,10 @@ fn findings_with(
     let spec = &object.spec;
     let mut drafts = shape::judge(key, object);
     let alone = !drafts.is_empty();
+    let sizes =
+        sizing::shortages(&spec.address_pool, appraisal, Some(key), "spec.addressPool");
     if let Some(pool) = &appraisal.pool {
-        if pool.terminating {
+        if pool.terminating && sizes.is_empty() {
             drafts.push(Draft::denial(
                 Rule::Pool,
                 "spec.addressPool",
@@ -75,8 +77,6 @@ fn findings_with(
     if let (Some(dns), Some(pool)) = (&spec.dns, pool) {
         hostname(world, key, &dns.hostname, pool, &mut drafts);
     }
-    let sizes =
-        sizing::shortages(&spec.address_pool, appraisal, Some(key), "spec.addressPool");
     drafts.extend(sizes);
     drafts
 }

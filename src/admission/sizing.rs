@@ -20,7 +20,15 @@ pub(super) fn shortages(
                 continue;
             }
             let own = of == Some(key);
-            let message = sentence(pool, key, service, *family, need, own);
+            let message = if appraisal.pool.as_ref().is_some_and(|p| p.terminating) {
+                format!(
+                    "L2AddressPool {pool} is being deleted and gives out no new addresses; \
+                     L2LoadBalancer {key} needs one for {}",
+                    list(&need.nodes)
+                )
+            } else {
+                sentence(pool, key, service, *family, need, own)
+            };
             // The smallest change that helps is to the number of nodes.
             let field = if own && service.nodes.len() > 1 { "spec.maxNodes" } else { field };
             drafts.push(
@@ -89,7 +97,7 @@ pub(super) fn headroom(
     families: &[Family],
     field: &str,
 ) -> Option<Draft> {
-    let left = &appraisal.pool.as_ref()?.left;
+    let left = &appraisal.pool.as_ref().filter(|p| !p.terminating)?.left;
     families.iter().find_map(|family| {
         let short = served(appraisal)
             .any(|(_, s)| s.needs.get(family).is_some_and(|n| n.shortage() > 0));

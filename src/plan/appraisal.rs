@@ -158,7 +158,7 @@ impl<'a> Ledger<'a> {
 
     /// Free addresses of a family: for anybody, and reserved by others than `key`.
     fn free(&self, family: Family, key: Option<&Key>) -> (u128, u128) {
-        let Some(pool) = self.pool else { return (0, 0) };
+        let Some(pool) = self.pool.filter(|p| !p.terminating) else { return (0, 0) };
         let of_family = |a: &&IpAddr| Family::of(**a) == family;
         let taken = self.taken.iter().filter(of_family).count() as u128;
         let reserved = self

@@ -4,11 +4,11 @@
 //! One plan is for the whole cluster, so that evenness and the ownership of
 //! addresses have one owner:
 //!
-//! 1. [`environment`]: nodes, pools, sets of candidate nodes;
-//! 2. [`load_balancer`]: the slots of each load balancer, the oldest first,
-//!    with their addresses ([`address`], [`books`]) and pins ([`pin`]);
-//! 3. [`metallb_objects`]: pools and advertisements;
-//! 4. [`status`]: phases, conditions and events;
+//! 1. `environment`: nodes, pools, sets of candidate nodes;
+//! 2. `load_balancer`: the slots of each load balancer, the oldest first,
+//!    with their addresses (`address`, `books`) and pins (`pin`);
+//! 3. `metallb_objects`: pools and advertisements;
+//! 4. `status`: phases, conditions and events;
 //! 5. the differences from the world, as [`Change`]s.
 
 mod address;
