@@ -31,7 +31,7 @@ test: tools ## Everything that must pass: formatting, lints, all tests, generate
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
-	$(CARGO) test --workspace
+	$(CARGO) test --workspace --no-fail-fast
 	@echo "all tests passed"
 
 .PHONY: bench

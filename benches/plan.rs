@@ -42,7 +42,11 @@ fn settled(load_balancers: usize, addresses: &[&str]) -> Cluster {
 }
 
 fn services(world: &World) -> Vec<Service> {
-    plan(world).load_balancers.values().flat_map(|lb| lb.services().collect::<Vec<_>>()).collect()
+    plan(world)
+        .load_balancers
+        .values()
+        .flat_map(|lb| lb.services().collect::<Vec<_>>())
+        .collect()
 }
 
 const WIDE: [&str; 1] = ["10.0.0.0/8"];
@@ -50,26 +54,42 @@ const WIDE: [&str; 1] = ["10.0.0.0/8"];
 /// 1,000 load balancers on 20 nodes.
 fn thousand(c: &mut Criterion) {
     let mut group = c.benchmark_group("thousand");
-    group.sample_size(10).measurement_time(Duration::from_secs(8));
+    group
+        .sample_size(10)
+        .measurement_time(Duration::from_secs(8));
     let nothing = cluster(1000, &WIDE);
     let all = settled(1000, &WIDE);
     let services = services(&all.world);
     assert_eq!(services.len(), 20_000);
 
     group.bench_function("serialise", |b| {
-        b.iter(|| services.iter().map(|s| serde_json::to_string(s).map_or(0, |t| t.len())).sum::<usize>());
+        b.iter(|| {
+            services
+                .iter()
+                .map(|s| serde_json::to_string(s).map_or(0, |t| t.len()))
+                .sum::<usize>()
+        });
     });
     // A controller that starts beside a cluster at rest.
-    group.bench_function("restart", |b| b.iter(|| black_box(plan(&all.world)).changes.len()));
+    group.bench_function("restart", |b| {
+        b.iter(|| black_box(plan(&all.world)).changes.len())
+    });
     // Nothing exists: every address is chosen and every Service made.
-    group.bench_function("first", |b| b.iter(|| black_box(plan(&nothing.world)).changes.len()));
+    group.bench_function("first", |b| {
+        b.iter(|| black_box(plan(&nothing.world)).changes.len())
+    });
 
     // One event in a cluster at rest, with the memory of the last plan.
     let mut planner = Planner::default();
     planner.plan(&all.world);
     let mut world = all.world.clone();
-    let children: Vec<_> =
-        world.children.values().flat_map(|s| s.values()).take(1000).cloned().collect();
+    let children: Vec<_> = world
+        .children
+        .values()
+        .flat_map(|s| s.values())
+        .take(1000)
+        .cloned()
+        .collect();
     let mut next = children.iter().cycle();
     let mut flip = false;
     group.bench_function("event", |b| {
@@ -119,7 +139,9 @@ fn thousand(c: &mut Criterion) {
 /// The same, for fewer load balancers: the growth.
 fn growth(c: &mut Criterion) {
     let mut group = c.benchmark_group("growth");
-    group.sample_size(10).measurement_time(Duration::from_secs(4));
+    group
+        .sample_size(10)
+        .measurement_time(Duration::from_secs(4));
     for count in [125, 250, 500, 1000] {
         let all = settled(count, &WIDE);
         group.bench_with_input(BenchmarkId::from_parameter(count), &all, |b, all| {
@@ -132,7 +154,9 @@ fn growth(c: &mut Criterion) {
 /// The same load balancers out of pools of different sizes.
 fn pool_size(c: &mut Criterion) {
     let mut group = c.benchmark_group("pool");
-    group.sample_size(20).measurement_time(Duration::from_secs(3));
+    group
+        .sample_size(20)
+        .measurement_time(Duration::from_secs(3));
     for (name, addresses, families) in [
         ("v4-24", "203.0.113.0/24", "IPv4"),
         ("v4-8", "10.0.0.0/8", "IPv4"),

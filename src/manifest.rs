@@ -53,15 +53,21 @@ pub struct Manifest {
 /// [`ManifestError`] with the file's name.
 pub fn read_file(path: &Path) -> Result<Vec<Manifest>, ManifestError> {
     let from_stdin = path.as_os_str() == "-";
-    let source_name =
-        if from_stdin { "standard input".to_owned() } else { path.display().to_string() };
+    let source_name = if from_stdin {
+        "standard input".to_owned()
+    } else {
+        path.display().to_string()
+    };
     let mut text = String::new();
     let read = if from_stdin {
         std::io::stdin().read_to_string(&mut text)
     } else {
         std::fs::File::open(path).and_then(|mut f| f.read_to_string(&mut text))
     };
-    read.map_err(|error| ManifestError::Io { source_name: source_name.clone(), error })?;
+    read.map_err(|error| ManifestError::Io {
+        source_name: source_name.clone(),
+        error,
+    })?;
     parse(&source_name, &text)
 }
 
@@ -70,16 +76,20 @@ pub fn read_file(path: &Path) -> Result<Vec<Manifest>, ManifestError> {
 /// # Errors
 /// [`ManifestError`] with the given name.
 pub fn parse(source_name: &str, text: &str) -> Result<Vec<Manifest>, ManifestError> {
-    let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| {
-        ManifestError::Syntax { source_name: source_name.to_owned(), error: error.to_string() }
-    })?;
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(text).map_err(|error| ManifestError::Syntax {
+            source_name: source_name.to_owned(),
+            error: error.to_string(),
+        })?;
     let mut manifests = Vec::new();
     for (index, document) in documents.into_iter().enumerate() {
         let number = index + 1;
         let mut add = |value: Value| {
             let named = value["kind"].is_string()
                 && value["apiVersion"].is_string()
-                && value.pointer("/metadata/name").is_some_and(Value::is_string);
+                && value
+                    .pointer("/metadata/name")
+                    .is_some_and(Value::is_string);
             if !named {
                 return Err(ManifestError::Object {
                     source_name: source_name.to_owned(),
@@ -87,13 +97,20 @@ pub fn parse(source_name: &str, text: &str) -> Result<Vec<Manifest>, ManifestErr
                     what: "a Kubernetes object has apiVersion, kind and metadata.name".to_owned(),
                 });
             }
-            manifests.push(Manifest { source_name: source_name.to_owned(), number, value });
+            manifests.push(Manifest {
+                source_name: source_name.to_owned(),
+                number,
+                value,
+            });
             Ok(())
         };
         match document {
             Value::Null => {}
             Value::Object(mut list)
-                if list.get("kind").and_then(Value::as_str).is_some_and(|k| k.ends_with("List"))
+                if list
+                    .get("kind")
+                    .and_then(Value::as_str)
+                    .is_some_and(|k| k.ends_with("List"))
                     && list.get("items").is_some_and(Value::is_array) =>
             {
                 let items = list.remove("items").unwrap_or_default();
@@ -143,6 +160,11 @@ mod tests {
     fn says_where_it_is_wrong() {
         let error = parse("x.yaml", "kind: Node\n").unwrap_err().to_string();
         assert!(error.contains("x.yaml, document 1"), "{error}");
-        assert!(parse("x.yaml", "a: [").unwrap_err().to_string().contains("x.yaml"));
+        assert!(
+            parse("x.yaml", "a: [")
+                .unwrap_err()
+                .to_string()
+                .contains("x.yaml")
+        );
     }
 }

@@ -31,9 +31,17 @@ pub fn world_of(
 ) -> Result<FileWorld, String> {
     let mut world = World::new(now, options, capabilities);
     let mut ignored = Vec::new();
-    for Manifest { source_name, number, mut value } in manifests {
+    for Manifest {
+        source_name,
+        number,
+        mut value,
+    } in manifests
+    {
         let kind = value["kind"].as_str().unwrap_or_default().to_owned();
-        let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let name = value["metadata"]["name"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         let namespaced = matches!(kind.as_str(), "L2LoadBalancer" | "Service");
         if namespaced && value["metadata"]["namespace"].is_null() {
             // What kubectl would do.
@@ -43,7 +51,9 @@ pub fn world_of(
             Ok(Some(observed)) => world.observe(observed),
             Ok(None) => ignored.push(format!("{kind} {name}")),
             Err(error) => {
-                return Err(format!("{source_name}, document {number}: {kind} {name}: {error}"));
+                return Err(format!(
+                    "{source_name}, document {number}: {kind} {name}: {error}"
+                ));
             }
         }
     }

@@ -23,10 +23,14 @@ pub struct Selector(BTreeSet<(String, Requirement)>);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SelectorError {
     /// A label key that Kubernetes does not allow.
-    #[error("{0:?} is not a label key: it has an optional DNS prefix, a slash, and at most 63 letters, digits, '-', '_' or '.'")]
+    #[error(
+        "{0:?} is not a label key: it has an optional DNS prefix, a slash, and at most 63 letters, digits, '-', '_' or '.'"
+    )]
     Key(String),
     /// A label value that Kubernetes does not allow.
-    #[error("{value:?} is not a value of label {key}: at most 63 letters, digits, '-', '_' or '.', beginning and ending with a letter or digit")]
+    #[error(
+        "{value:?} is not a value of label {key}: at most 63 letters, digits, '-', '_' or '.', beginning and ending with a letter or digit"
+    )]
     Value {
         /// The label.
         key: String,
@@ -60,11 +64,16 @@ impl Selector {
     /// [`SelectorError`] where Kubernetes would refuse it.
     pub fn parse(selector: Option<&LabelSelector>) -> Result<Self, SelectorError> {
         let mut requirements = BTreeSet::new();
-        let Some(selector) = selector else { return Ok(Self::default()) };
+        let Some(selector) = selector else {
+            return Ok(Self::default());
+        };
         for (key, value) in selector.match_labels.iter().flatten() {
             check_key(key)?;
             check_value(key, value)?;
-            requirements.insert((key.clone(), Requirement::In(BTreeSet::from([value.clone()]))));
+            requirements.insert((
+                key.clone(),
+                Requirement::In(BTreeSet::from([value.clone()])),
+            ));
         }
         for expression in selector.match_expressions.iter().flatten() {
             requirements.insert(parse_expression(expression)?);
@@ -147,7 +156,10 @@ pub fn one_label(key: &str, value: &str) -> LabelSelector {
 pub fn labels<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> LabelSelector {
     LabelSelector {
         match_labels: Some(
-            pairs.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+            pairs
+                .into_iter()
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .collect(),
         ),
         match_expressions: None,
     }
@@ -156,14 +168,22 @@ pub fn labels<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> LabelS
 fn parse_expression(
     expression: &LabelSelectorRequirement,
 ) -> Result<(String, Requirement), SelectorError> {
-    let LabelSelectorRequirement { key, operator, values } = expression;
+    let LabelSelectorRequirement {
+        key,
+        operator,
+        values,
+    } = expression;
     check_key(key)?;
     let set: BTreeSet<String> = values.iter().flatten().cloned().collect();
     for value in &set {
         check_value(key, value)?;
     }
     let wrong = |what| {
-        Err(SelectorError::Values { key: key.clone(), operator: operator.clone(), what })
+        Err(SelectorError::Values {
+            key: key.clone(),
+            operator: operator.clone(),
+            what,
+        })
     };
     let requirement = match (operator.as_str(), set.is_empty()) {
         ("In" | "NotIn", true) => return wrong("at least one value"),
@@ -173,7 +193,10 @@ fn parse_expression(
         ("Exists", _) => Requirement::Exists,
         ("DoesNotExist", _) => Requirement::DoesNotExist,
         _ => {
-            return Err(SelectorError::Operator { key: key.clone(), operator: operator.clone() });
+            return Err(SelectorError::Operator {
+                key: key.clone(),
+                operator: operator.clone(),
+            });
         }
     };
     Ok((key.clone(), requirement))
@@ -196,7 +219,9 @@ pub fn is_dns_subdomain(text: &str) -> bool {
         && text.len() <= 253
         && text.split('.').all(|part| {
             !part.is_empty()
-                && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+                && part
+                    .chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
                 && !part.starts_with('-')
                 && !part.ends_with('-')
         })
@@ -207,14 +232,21 @@ fn check_key(key: &str) -> Result<(), SelectorError> {
         Some((prefix, name)) => is_dns_subdomain(prefix) && is_label_text(name),
         None => is_label_text(key),
     };
-    if valid { Ok(()) } else { Err(SelectorError::Key(key.to_owned())) }
+    if valid {
+        Ok(())
+    } else {
+        Err(SelectorError::Key(key.to_owned()))
+    }
 }
 
 fn check_value(key: &str, value: &str) -> Result<(), SelectorError> {
     if value.is_empty() || is_label_text(value) {
         Ok(())
     } else {
-        Err(SelectorError::Value { key: key.to_owned(), value: value.to_owned() })
+        Err(SelectorError::Value {
+            key: key.to_owned(),
+            value: value.to_owned(),
+        })
     }
 }
 
@@ -223,7 +255,10 @@ mod tests {
     use super::*;
 
     fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
     }
 
     fn read(json: serde_json::Value) -> Result<Selector, SelectorError> {
@@ -232,9 +267,11 @@ mod tests {
 
     #[test]
     fn matches_as_kubernetes_does() {
-        let s = read(serde_json::json!({"matchLabels": {"role": "edge"}, "matchExpressions": [
+        let s = read(
+            serde_json::json!({"matchLabels": {"role": "edge"}, "matchExpressions": [
             {"key": "zone", "operator": "NotIn", "values": ["b"]},
-            {"key": "gone", "operator": "DoesNotExist"}]}))
+            {"key": "gone", "operator": "DoesNotExist"}]}),
+        )
         .unwrap();
         assert!(s.matches(&map(&[("role", "edge")])));
         assert!(s.matches(&map(&[("role", "edge"), ("zone", "a")])));

@@ -62,12 +62,17 @@ fn put(cluster: &mut Cluster, short: &Value) {
             _ => {
                 let (namespace, name) = name.split_once('/').unwrap();
                 let key = Key::new(namespace, name);
-                cluster.world.forget(&ObjectRef { kind: Kind::Service, key });
+                cluster.world.forget(&ObjectRef {
+                    kind: Kind::Service,
+                    key,
+                });
             }
         }
         return;
     }
-    cluster.put(observed(short).kind(), manifest(short)).unwrap();
+    cluster
+        .put(observed(short).kind(), manifest(short))
+        .unwrap();
 }
 
 fn cluster() -> Cluster {
@@ -104,7 +109,9 @@ fn judge(cluster: &Cluster, case: &Value) -> Verdict {
                 put(&mut cluster, more);
             }
             cluster.settle(&mut Planner::default()).unwrap();
-            Some(Observed::AddressPool(cluster.world.pools[&name.key.name].clone()))
+            Some(Observed::AddressPool(
+                cluster.world.pools[&name.key.name].clone(),
+            ))
         }
     };
     // As the API server sends it: with the identity of what is stored.
@@ -117,7 +124,14 @@ fn judge(cluster: &Cluster, case: &Value) -> Verdict {
             observe_manifest(new).unwrap().unwrap()
         }
     };
-    review(&cluster.world, &Candidate { object, old, selects_pods: None })
+    review(
+        &cluster.world,
+        &Candidate {
+            object,
+            old,
+            selects_pods: None,
+        },
+    )
 }
 
 fn run(name: &str, at_least: usize, denied: bool) {

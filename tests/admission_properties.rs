@@ -16,9 +16,22 @@ use serde_json::{Value, json};
 /// Something that somebody asks for.
 #[derive(Clone, Debug)]
 enum Ask {
-    LoadBalancer { name: u8, max: Option<u8>, edge: bool, families: u8, reserve: Vec<u8> },
+    LoadBalancer {
+        name: u8,
+        max: Option<u8>,
+        edge: bool,
+        families: u8,
+        reserve: Vec<u8>,
+    },
     Delete(u8),
-    Pool { name: u8, first: u8, last: u8, six: bool, edge: bool, exclude: Option<u8> },
+    Pool {
+        name: u8,
+        first: u8,
+        last: u8,
+        six: bool,
+        edge: bool,
+        exclude: Option<u8>,
+    },
 }
 
 fn ask() -> impl Strategy<Value = Ask> {
@@ -45,7 +58,13 @@ fn ask() -> impl Strategy<Value = Ask> {
 fn manifest(ask: &Ask) -> Option<(Kind, Value)> {
     let pool = |n: u8| format!("pool-{}", n % 2);
     match ask {
-        Ask::LoadBalancer { name, max, edge, families, reserve } => {
+        Ask::LoadBalancer {
+            name,
+            max,
+            edge,
+            families,
+            reserve,
+        } => {
             let mut spec = json!({"addressPool": pool(*name), "service": {
                 "selector": {"app": "x"}, "ports": [{"port": 80}]}});
             if let Some(max) = max {
@@ -60,19 +79,34 @@ fn manifest(ask: &Ask) -> Option<(Kind, Value)> {
                 _ => {}
             }
             let base = 100 * (name % 2);
-            let reserved: Vec<String> =
-                reserve.iter().map(|n| format!("203.0.113.{}", base + n)).collect();
+            let reserved: Vec<String> = reserve
+                .iter()
+                .map(|n| format!("203.0.113.{}", base + n))
+                .collect();
             if !reserved.is_empty() {
                 spec["addresses"] = json!(reserved);
             }
-            Some((Kind::LoadBalancer, json!({"apiVersion": "l2lb.io/v1alpha1",
+            Some((
+                Kind::LoadBalancer,
+                json!({"apiVersion": "l2lb.io/v1alpha1",
                 "kind": "L2LoadBalancer",
-                "metadata": {"name": format!("lb-{name}"), "namespace": "shop"}, "spec": spec})))
+                "metadata": {"name": format!("lb-{name}"), "namespace": "shop"}, "spec": spec}),
+            ))
         }
-        Ask::Pool { name, first, last, six, edge, exclude } => {
+        Ask::Pool {
+            name,
+            first,
+            last,
+            six,
+            edge,
+            exclude,
+        } => {
             let base = 100 * (name % 2);
-            let mut addresses =
-                vec![format!("203.0.113.{}-203.0.113.{}", base + first, base + last)];
+            let mut addresses = vec![format!(
+                "203.0.113.{}-203.0.113.{}",
+                base + first,
+                base + last
+            )];
             if *six {
                 addresses.push(format!("2001:db8:{name}::/125"));
             }
@@ -83,8 +117,11 @@ fn manifest(ask: &Ask) -> Option<(Kind, Value)> {
             if let Some(n) = exclude {
                 spec["excludedAddresses"] = json!([format!("203.0.113.{}", base + n)]);
             }
-            Some((Kind::AddressPool, json!({"apiVersion": "l2lb.io/v1alpha1",
-                "kind": "L2AddressPool", "metadata": {"name": pool(*name)}, "spec": spec})))
+            Some((
+                Kind::AddressPool,
+                json!({"apiVersion": "l2lb.io/v1alpha1",
+                "kind": "L2AddressPool", "metadata": {"name": pool(*name)}, "spec": spec}),
+            ))
         }
         Ask::Delete(_) => None,
     }
@@ -92,10 +129,18 @@ fn manifest(ask: &Ask) -> Option<(Kind, Value)> {
 
 fn stored(cluster: &Cluster, kind: Kind, key: &Key) -> Option<Observed> {
     match kind {
-        Kind::AddressPool => {
-            cluster.world.pools.get(&key.name).cloned().map(Observed::AddressPool)
-        }
-        _ => cluster.world.load_balancers.get(key).cloned().map(Observed::LoadBalancer),
+        Kind::AddressPool => cluster
+            .world
+            .pools
+            .get(&key.name)
+            .cloned()
+            .map(Observed::AddressPool),
+        _ => cluster
+            .world
+            .load_balancers
+            .get(key)
+            .cloned()
+            .map(Observed::LoadBalancer),
     }
 }
 

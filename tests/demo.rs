@@ -20,7 +20,10 @@ type Outcome = (Instant, Result<String, String>);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
-    let dual_stack = LabConfig { dual_stack: true, ..LabConfig::default() };
+    let dual_stack = LabConfig {
+        dual_stack: true,
+        ..LabConfig::default()
+    };
     harness::run(vec![
         harness::trial("demo", LabConfig::default(), |lab| {
             l2lb_demo::play(lab, Script::single_stack(program()))
@@ -28,8 +31,16 @@ fn main() -> ExitCode {
         harness::trial("demo_dual_stack", dual_stack, |lab| {
             l2lb_demo::play(lab, Script::dual_stack(program()))
         }),
-        harness::trial("handover_on_cordon", LabConfig::default(), handover_on_cordon),
-        harness::trial("failover_with_policy_cluster", LabConfig::default(), failover_with_policy_cluster),
+        harness::trial(
+            "handover_on_cordon",
+            LabConfig::default(),
+            handover_on_cordon,
+        ),
+        harness::trial(
+            "failover_with_policy_cluster",
+            LabConfig::default(),
+            failover_with_policy_cluster,
+        ),
     ])
 }
 
@@ -46,10 +57,17 @@ struct Stage {
 impl Stage {
     async fn set(lab: Lab, policy: &str) -> Result<Self> {
         for crd in ["l2addresspools", "l2loadbalancers"] {
-            lab.apply_file(place::workspace().join(format!("crds/{crd}.l2lb.io.yaml"))).await?;
+            lab.apply_file(place::workspace().join(format!("crds/{crd}.l2lb.io.yaml")))
+                .await?;
         }
         lab.kubectl()
-            .run(["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"])
+            .run([
+                "wait",
+                "--for=condition=Established",
+                "crd",
+                "--all",
+                "--timeout=30s",
+            ])
             .await?;
         lab.deploy_backend("default", "web", 8080).await?;
         let spec = Spec::new("l2lb-controller", program()).args(["--listen=0", "--hold-down=2s"]);
@@ -73,7 +91,10 @@ spec:
 "
         ))
         .await?;
-        let stage = Self { lab: Arc::new(lab), _controller: controller };
+        let stage = Self {
+            lab: Arc::new(lab),
+            _controller: controller,
+        };
         let slots = stage
             .until("every slot to be announced by its home", |slots| {
                 slots.len() == 3 && slots.iter().all(|s| s.phase == SlotPhase::Announced)
@@ -81,17 +102,29 @@ spec:
             .await?;
         for slot in &slots {
             let address = address(slot)?;
-            stage.lab.wait_for_answer(address, &slot.node, PATIENCE).await?;
+            stage
+                .lab
+                .wait_for_answer(address, &slot.node, PATIENCE)
+                .await?;
             stage.lab.wait_for_http(address, 80, PATIENCE).await?;
         }
         Ok(stage)
     }
 
-    async fn until(&self, what: &str, good: impl Fn(&[SlotStatus]) -> bool) -> Result<Vec<SlotStatus>> {
+    async fn until(
+        &self,
+        what: &str,
+        good: impl Fn(&[SlotStatus]) -> bool,
+    ) -> Result<Vec<SlotStatus>> {
         let api: Api<L2LoadBalancer> = Api::namespaced(self.lab.client(), "default");
         let start = Instant::now();
         loop {
-            let slots = api.get("web").await?.status.map(|s| s.slots).unwrap_or_default();
+            let slots = api
+                .get("web")
+                .await?
+                .status
+                .map(|s| s.slots)
+                .unwrap_or_default();
             if good(&slots) {
                 return Ok(slots);
             }
@@ -104,7 +137,11 @@ spec:
 }
 
 fn address(slot: &SlotStatus) -> Result<IpAddr> {
-    slot.addresses.first().context("the slot has no address")?.parse().context("an address")
+    slot.addresses
+        .first()
+        .context("the slot has no address")?
+        .parse()
+        .context("an address")
 }
 
 /// New connections to an address, one each 50 ms, whatever becomes of the others.
@@ -131,7 +168,10 @@ impl Connections {
                         Ok(response) => Err(format!("{response:?}")),
                         Err(error) => Err(format!("{error:#}")),
                     };
-                    shared.lock().unwrap_or_else(PoisonError::into_inner).push((began, outcome));
+                    shared
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push((began, outcome));
                 });
             }
         });
@@ -149,12 +189,27 @@ impl Connections {
             .filter_map(|(at, outcome)| {
                 let error = outcome.as_ref().err()?;
                 let ago = until.saturating_duration_since(*at);
-                Some(format!("{:.2} s before the end: {error}", ago.as_secs_f64()))
+                Some(format!(
+                    "{:.2} s before the end: {error}",
+                    ago.as_secs_f64()
+                ))
             })
             .collect();
-        ensure!(bad.is_empty(), "{what}: {} of {} failed: {bad:#?}", bad.len(), outcomes.len());
-        ensure!(outcomes.len() > 20, "{what}: only {} connections were made", outcomes.len());
-        eprintln!("{what}: all of {} connections succeeded so far", outcomes.len());
+        ensure!(
+            bad.is_empty(),
+            "{what}: {} of {} failed: {bad:#?}",
+            bad.len(),
+            outcomes.len()
+        );
+        ensure!(
+            outcomes.len() > 20,
+            "{what}: only {} connections were made",
+            outcomes.len()
+        );
+        eprintln!(
+            "{what}: all of {} connections succeeded so far",
+            outcomes.len()
+        );
         Ok(outcomes.len())
     }
 }
@@ -192,13 +247,19 @@ async fn handover_on_cordon(lab: Lab) -> Result<()> {
         .and_then(|s| s.announced_by.clone())
         .context("nobody announces it")?;
     stage.lab.wait_for_answer(moved, &standby, PATIENCE).await?;
-    eprintln!("{moved} went from {home} to {standby} in {:?}", start.elapsed());
+    eprintln!(
+        "{moved} went from {home} to {standby} in {:?}",
+        start.elapsed()
+    );
     connections.ensure_good("the handover").await?;
 
     stage.lab.kill_node(&home).await?;
     let start = Instant::now();
     while stage.lab.is_ready(&home).await? {
-        ensure!(start.elapsed() < PATIENCE, "Kubernetes does not notice that {home} is gone");
+        ensure!(
+            start.elapsed() < PATIENCE,
+            "Kubernetes does not notice that {home} is gone"
+        );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     ensure!(
@@ -208,7 +269,11 @@ async fn handover_on_cordon(lab: Lab) -> Result<()> {
     connections.ensure_good("the loss of power").await?;
 
     stage.lab.revive_node(&home).await?;
-    stage.lab.kubectl().run(["rollout", "status", "--timeout=60s", "daemonset/web"]).await?;
+    stage
+        .lab
+        .kubectl()
+        .run(["rollout", "status", "--timeout=60s", "daemonset/web"])
+        .await?;
     while !stage.lab.is_ready(&home).await? {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
@@ -253,21 +318,32 @@ async fn failover_with_policy_cluster(lab: Lab) -> Result<()> {
     eprintln!("{moved} is answered by {heir} after {:?}", start.elapsed());
     stage
         .until("the pin to follow", |slots| {
-            slots.iter().any(|s| s.service == slot.service && s.phase == SlotPhase::FailedOver)
+            slots
+                .iter()
+                .any(|s| s.service == slot.service && s.phase == SlotPhase::FailedOver)
         })
         .await?;
     for other in slots.iter().filter(|s| s.service != slot.service) {
-        stage.lab.wait_for_answer(address(other)?, &other.node, PATIENCE).await?;
+        stage
+            .lab
+            .wait_for_answer(address(other)?, &other.node, PATIENCE)
+            .await?;
     }
     // Kubernetes takes the dead pod out of the endpoints; from then on every
     // connection succeeds, through whichever address.
     while stage.lab.is_ready(&slot.node).await? {
-        ensure!(start.elapsed() < PATIENCE, "Kubernetes does not notice that {} is gone", slot.node);
+        ensure!(
+            start.elapsed() < PATIENCE,
+            "Kubernetes does not notice that {} is gone",
+            slot.node
+        );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
     for slot in &slots {
-        Connections::begin(&stage.lab, address(slot)?).ensure_good(&slot.service).await?;
+        Connections::begin(&stage.lab, address(slot)?)
+            .ensure_good(&slot.service)
+            .await?;
     }
     Ok(())
 }

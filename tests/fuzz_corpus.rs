@@ -9,11 +9,19 @@ use l2lb::admission::fuzz;
 use proptest::prelude::*;
 
 fn corpus(target: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let mut files: Vec<_> =
-        std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fuzz/corpus")
+        .join(target);
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
     files.sort();
-    assert!(files.len() >= 10, "only {} inputs for {target}", files.len());
+    assert!(
+        files.len() >= 10,
+        "only {} inputs for {target}",
+        files.len()
+    );
     files.iter().map(|f| std::fs::read(f).unwrap()).collect()
 }
 
@@ -21,11 +29,13 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
 fn neighbours(input: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
     let cut = (0..input.len()).map(|n| input[..n].to_vec());
     let changed = (0..input.len()).flat_map(move |n| {
-        [b'0', b'"', b'-', 0xff, input[n].wrapping_add(1)].into_iter().map(move |byte| {
-            let mut changed = input.to_vec();
-            changed[n] = byte;
-            changed
-        })
+        [b'0', b'"', b'-', 0xff, input[n].wrapping_add(1)]
+            .into_iter()
+            .map(move |byte| {
+                let mut changed = input.to_vec();
+                changed[n] = byte;
+                changed
+            })
     });
     cut.chain(changed)
 }

@@ -11,8 +11,10 @@ use l2lb::{manifest, render};
 
 fn cases() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/render");
-    let mut cases: Vec<_> =
-        std::fs::read_dir(root).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut cases: Vec<_> = std::fs::read_dir(root)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
     cases.sort();
     cases
 }
@@ -20,8 +22,9 @@ fn cases() -> Vec<PathBuf> {
 fn rendered(case: &Path) -> String {
     let manifests = manifest::read_file(&case.join("input.yaml")).unwrap();
     let now = "2026-01-01T00:10:00Z".parse().unwrap();
-    let world =
-        render::world_of(manifests, now, Options::default(), Capabilities::CURRENT).unwrap().world;
+    let world = render::world_of(manifests, now, Options::default(), Capabilities::CURRENT)
+        .unwrap()
+        .world;
     manifest::to_yaml(&render::objects(&world)).unwrap()
 }
 
@@ -69,8 +72,16 @@ fn rendering_is_stable_over_its_own_output() {
         let world = render::world_of(both, now, Options::default(), Capabilities::CURRENT).unwrap();
         let again = manifest::to_yaml(&render::objects(&world.world)).unwrap();
         let services_of = |text: &str| -> Vec<String> {
-            text.split("---\n").filter(|d| d.contains("kind: Service\n")).map(str::to_owned).collect()
+            text.split("---\n")
+                .filter(|d| d.contains("kind: Service\n"))
+                .map(str::to_owned)
+                .collect()
         };
-        assert_eq!(services_of(&again), services_of(&output), "{}", case.display());
+        assert_eq!(
+            services_of(&again),
+            services_of(&output),
+            "{}",
+            case.display()
+        );
     }
 }

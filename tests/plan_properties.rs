@@ -22,7 +22,12 @@ enum Event {
     Ready(u8, bool),
     Cordon(u8, bool),
     Label(u8, bool),
-    Create { name: u8, max_nodes: Option<u8>, everywhere: bool, dual: bool },
+    Create {
+        name: u8,
+        max_nodes: Option<u8>,
+        everywhere: bool,
+        dual: bool,
+    },
     Delete(u8),
     Wait(u32),
 }
@@ -68,7 +73,11 @@ fn happen(cluster: &mut Cluster, event: &Event) {
         Event::Join(_) => {}
         Event::Leave(n) => cluster.remove_node(&node(*n)),
         Event::Ready(n, ready) => {
-            let cordoned = cluster.world.nodes.get(&node(*n)).is_some_and(|n| n.cordoned);
+            let cordoned = cluster
+                .world
+                .nodes
+                .get(&node(*n))
+                .is_some_and(|n| n.cordoned);
             cluster.set_node(&node(*n), *ready, cordoned);
         }
         Event::Cordon(n, cordoned) => {
@@ -83,7 +92,12 @@ fn happen(cluster: &mut Cluster, event: &Event) {
                 cluster.set_node(&node(*n), existing.ready, existing.cordoned);
             }
         }
-        Event::Create { name, max_nodes, everywhere, dual } => {
+        Event::Create {
+            name,
+            max_nodes,
+            everywhere,
+            dual,
+        } => {
             if cluster.world.load_balancers.contains_key(&key(*name)) {
                 return;
             }
@@ -106,14 +120,26 @@ fn happen(cluster: &mut Cluster, event: &Event) {
 
 /// Promise 1: no address twice, each in its pool, each family as asked.
 fn addresses_are_right(cluster: &Cluster) {
-    let ranges: Vec<AddressRange> =
-        [RANGE, RANGE6].iter().map(|t| AddressRange::parse(t).unwrap()).collect();
+    let ranges: Vec<AddressRange> = [RANGE, RANGE6]
+        .iter()
+        .map(|t| AddressRange::parse(t).unwrap())
+        .collect();
     for (address, services) in cluster.named() {
         assert_eq!(services.len(), 1, "{address} is named by {services:?}");
-        assert!(ranges.iter().any(|r| r.contains(address)), "{address} is outside the pool");
+        assert!(
+            ranges.iter().any(|r| r.contains(address)),
+            "{address} is outside the pool"
+        );
     }
     for child in cluster.world.children.values().flat_map(|s| s.values()) {
-        let families = child.service.spec.as_ref().unwrap().ip_families.as_ref().unwrap();
+        let families = child
+            .service
+            .spec
+            .as_ref()
+            .unwrap()
+            .ip_families
+            .as_ref()
+            .unwrap();
         assert_eq!(child.addresses.len(), families.len(), "{}", child.key);
         assert_eq!(child.addresses, child.allocated, "{}", child.key);
     }
@@ -133,7 +159,9 @@ fn homes_are_right(cluster: &Cluster) {
             })
             .map(|n| n.name.as_str())
             .collect();
-        let wanted = eligible.len().min(spec.max_nodes.map_or(usize::MAX, |m| m as usize));
+        let wanted = eligible
+            .len()
+            .min(spec.max_nodes.map_or(usize::MAX, |m| m as usize));
         let empty = BTreeMap::new();
         let slots = cluster.world.children.get(key).unwrap_or(&empty);
         let homes: Vec<&str> = slots
@@ -142,15 +170,25 @@ fn homes_are_right(cluster: &Cluster) {
             .map(|c| c.home.as_str())
             .collect();
         let distinct: BTreeSet<&str> = homes.iter().copied().collect();
-        assert_eq!(homes.len(), distinct.len(), "{key}: two slots with one home: {homes:?}");
-        assert_eq!(distinct.len(), wanted, "{key}: homes {distinct:?} of {eligible:?}");
+        assert_eq!(
+            homes.len(),
+            distinct.len(),
+            "{key}: two slots with one home: {homes:?}"
+        );
+        assert_eq!(
+            distinct.len(),
+            wanted,
+            "{key}: homes {distinct:?} of {eligible:?}"
+        );
     }
 }
 
 /// Promise 3: a live announcer for every address while a candidate is alive.
 fn somebody_announces(cluster: &Cluster) {
     for (key, slots) in &cluster.world.children {
-        let Some(lb) = cluster.world.load_balancers.get(key) else { continue };
+        let Some(lb) = cluster.world.load_balancers.get(key) else {
+            continue;
+        };
         let everywhere = lb.valid().unwrap().spec.node_selector.is_none();
         let alive = cluster.world.nodes.values().any(|n| {
             n.ready && (everywhere || n.labels.get("role").map(String::as_str) == Some("edge"))
@@ -169,13 +207,20 @@ fn somebody_announces(cluster: &Cluster) {
 fn slots(cluster: &Cluster) -> BTreeMap<Key, (String, Vec<IpAddr>)> {
     let mut all = BTreeMap::new();
     for (key, children) in &cluster.world.children {
-        let lb = cluster.world.load_balancers.get(key).and_then(|lb| lb.valid());
+        let lb = cluster
+            .world
+            .load_balancers
+            .get(key)
+            .and_then(|lb| lb.valid());
         let everywhere = lb.is_some_and(|lb| lb.spec.node_selector.is_none());
         for child in children.values().filter(|c| c.retire_at.is_none()) {
             let home = cluster.world.nodes.get(&child.home);
             let is_edge = |l: &BTreeMap<_, _>| l.get("role").map(String::as_str) == Some("edge");
             if home.is_some_and(|n| everywhere || is_edge(&n.labels)) {
-                all.insert(child.key.clone(), (child.home.clone(), child.addresses.clone()));
+                all.insert(
+                    child.key.clone(),
+                    (child.home.clone(), child.addresses.clone()),
+                );
             }
         }
     }
@@ -193,7 +238,10 @@ fn others_keep_theirs(
             continue;
         }
         let now = after.get(service);
-        assert!(now.is_some(), "{service} of {home} is gone though only {affected} changed");
+        assert!(
+            now.is_some(),
+            "{service} of {home} is gone though only {affected} changed"
+        );
         let (new_home, new_addresses) = now.unwrap();
         assert_eq!(addresses, new_addresses, "{service}");
         assert_eq!(home, new_home, "{service} though only {affected} changed");

@@ -18,10 +18,14 @@ pub struct AddressRange {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RangeError {
     /// Not a CIDR, range or address at all.
-    #[error("{0:?} is not a CIDR (203.0.113.0/28), a range (203.0.113.10-203.0.113.40) or an address")]
+    #[error(
+        "{0:?} is not a CIDR (203.0.113.0/28), a range (203.0.113.10-203.0.113.40) or an address"
+    )]
     Malformed(String),
     /// Bits behind the prefix.
-    #[error("{text:?} has bits set behind its prefix: write {network} for the whole network, or a range")]
+    #[error(
+        "{text:?} has bits set behind its prefix: write {network} for the whole network, or a range"
+    )]
     HostBits {
         /// As written.
         text: String,
@@ -56,11 +60,21 @@ const UNUSABLE: [(Family, u128, u128, &str); 8] = [
     (Family::IPv4, 0, 0x00ff_ffff, "unspecified"),
     (Family::IPv4, 0x7f00_0000, 0x7fff_ffff, "loopback"),
     (Family::IPv4, 0xe000_0000, 0xefff_ffff, "multicast"),
-    (Family::IPv4, 0xf000_0000, 0xffff_ffff, "reserved or broadcast"),
+    (
+        Family::IPv4,
+        0xf000_0000,
+        0xffff_ffff,
+        "reserved or broadcast",
+    ),
     (Family::IPv6, 0, 0, "unspecified"),
     (Family::IPv6, 1, 1, "loopback"),
     // An IPv4 address in IPv6 clothes: MetalLB would print it as IPv4.
-    (Family::IPv6, 0xffff_0000_0000, 0xffff_ffff_ffff, "IPv4-mapped"),
+    (
+        Family::IPv6,
+        0xffff_0000_0000,
+        0xffff_ffff_ffff,
+        "IPv4-mapped",
+    ),
     (Family::IPv6, 0xff << 120, u128::MAX, "multicast"),
 ];
 
@@ -68,7 +82,11 @@ impl AddressRange {
     /// The range of one address.
     pub fn single(address: IpAddr) -> Self {
         let number = to_number(address);
-        Self { family: Family::of(address), first: number, last: number }
+        Self {
+            family: Family::of(address),
+            first: number,
+            last: number,
+        }
     }
 
     /// The range between two addresses, in either order; `None` when their
@@ -86,7 +104,11 @@ impl AddressRange {
 
     pub(super) fn from_numbers(family: Family, first: u128, last: u128) -> Self {
         debug_assert!(first <= last && last <= family.highest());
-        Self { family, first, last }
+        Self {
+            family,
+            first,
+            last,
+        }
     }
 
     /// Reads `203.0.113.0/28`, `203.0.113.10-203.0.113.40` or `203.0.113.7`
@@ -105,8 +127,15 @@ impl AddressRange {
             });
         }
         for (family, first, last, what) in UNUSABLE {
-            if range.overlaps(&Self { family, first, last }) {
-                return Err(RangeError::Unusable { text: text.to_owned(), what });
+            if range.overlaps(&Self {
+                family,
+                first,
+                last,
+            }) {
+                return Err(RangeError::Unusable {
+                    text: text.to_owned(),
+                    what,
+                });
             }
         }
         Ok(range)
@@ -132,7 +161,11 @@ impl AddressRange {
                 return Err(RangeError::MixedFamilies(text.to_owned()));
             }
             if to_number(first) > to_number(last) {
-                return Err(RangeError::Reversed { text: text.to_owned(), first, last });
+                return Err(RangeError::Reversed {
+                    text: text.to_owned(),
+                    first,
+                    last,
+                });
             }
             return Self::between(first, last).ok_or_else(malformed);
         }
@@ -170,8 +203,7 @@ impl AddressRange {
 
     /// Whether an address lies in it.
     pub fn contains(&self, address: IpAddr) -> bool {
-        Family::of(address) == self.family
-            && (self.first..=self.last).contains(&to_number(address))
+        Family::of(address) == self.family && (self.first..=self.last).contains(&to_number(address))
     }
 
     /// Whether the two have an address in common.
@@ -187,7 +219,11 @@ impl AddressRange {
         let mut at = self.first;
         loop {
             // The largest aligned block that starts here and does not overrun.
-            let aligned = if at == 0 { bits } else { at.trailing_zeros().min(bits) };
+            let aligned = if at == 0 {
+                bits
+            } else {
+                at.trailing_zeros().min(bits)
+            };
             let mut size = aligned;
             while size > 0 && (size >= 128 || self.last - at < (1u128 << size) - 1) {
                 if size >= 128 && at == 0 && self.last == u128::MAX {
@@ -221,7 +257,10 @@ mod tests {
 
     #[test]
     fn reads_every_form() {
-        assert_eq!(range("203.0.113.0/28").to_string(), "203.0.113.0-203.0.113.15");
+        assert_eq!(
+            range("203.0.113.0/28").to_string(),
+            "203.0.113.0-203.0.113.15"
+        );
         assert_eq!(range("203.0.113.10 - 203.0.113.12").len(), 3);
         assert_eq!(range("2001:db8::1").len(), 1);
         assert_eq!(range("2001:db8::/64").len(), 1 << 64);

@@ -21,11 +21,7 @@ impl FromIterator<AddressRange> for RangeSet {
             if let Some(top) = ranges.last_mut() {
                 let (top_first, top_last) = top.numbers();
                 if top.family() == range.family() && first <= top_last.saturating_add(1) {
-                    *top = AddressRange::from_numbers(
-                        top.family(),
-                        top_first,
-                        top_last.max(last),
-                    );
+                    *top = AddressRange::from_numbers(top.family(), top_first, top_last.max(last));
                     continue;
                 }
             }
@@ -53,7 +49,8 @@ impl RangeSet {
 
     /// Number of addresses of a family, saturating.
     pub fn len(&self, family: Family) -> u128 {
-        self.of(family).fold(0, |sum, r| sum.saturating_add(r.len()))
+        self.of(family)
+            .fold(0, |sum, r| sum.saturating_add(r.len()))
     }
 
     fn of(&self, family: Family) -> impl Iterator<Item = &AddressRange> {
@@ -63,13 +60,18 @@ impl RangeSet {
     /// Whether an address is in the set.
     pub fn contains(&self, address: IpAddr) -> bool {
         let key = (Family::of(address), to_number(address));
-        let after = self.ranges.partition_point(|r| (r.family(), r.numbers().0) <= key);
+        let after = self
+            .ranges
+            .partition_point(|r| (r.family(), r.numbers().0) <= key);
         after > 0 && self.ranges[after - 1].contains(address)
     }
 
     /// The first range of `other` that has an address of this set.
     pub fn overlap(&self, other: &Self) -> Option<AddressRange> {
-        let (mut a, mut b) = (self.ranges.iter().peekable(), other.ranges.iter().peekable());
+        let (mut a, mut b) = (
+            self.ranges.iter().peekable(),
+            other.ranges.iter().peekable(),
+        );
         while let (Some(x), Some(y)) = (a.peek(), b.peek()) {
             if x.overlaps(y) {
                 return Some(**y);
@@ -96,7 +98,11 @@ impl RangeSet {
                     continue;
                 }
                 if cut_first > first {
-                    left.push(AddressRange::from_numbers(range.family(), first, cut_first - 1));
+                    left.push(AddressRange::from_numbers(
+                        range.family(),
+                        first,
+                        cut_first - 1,
+                    ));
                 }
                 if cut_last >= last {
                     done = true;
@@ -137,10 +143,12 @@ impl RangeSet {
     /// Lazy: nothing is enumerated ahead.
     pub fn iter(&self, family: Family, from: Option<IpAddr>) -> impl Iterator<Item = IpAddr> + '_ {
         let start = from.map_or(0, to_number);
-        self.of(family).filter(move |r| r.numbers().1 >= start).flat_map(move |r| {
-            let (first, last) = r.numbers();
-            (first.max(start)..=last).map(move |n| from_number(family, n))
-        })
+        self.of(family)
+            .filter(move |r| r.numbers().1 >= start)
+            .flat_map(move |r| {
+                let (first, last) = r.numbers();
+                (first.max(start)..=last).map(move |n| from_number(family, n))
+            })
     }
 }
 
@@ -150,7 +158,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn set(texts: &[&str]) -> RangeSet {
-        texts.iter().map(|t| AddressRange::parse_leniently(t).unwrap()).collect()
+        texts
+            .iter()
+            .map(|t| AddressRange::parse_leniently(t).unwrap())
+            .collect()
     }
 
     #[test]

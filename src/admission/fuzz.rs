@@ -9,10 +9,15 @@ use super::wire::Request;
 
 /// Reads a range, and checks that what was read holds together.
 pub fn range(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
     let strict = AddressRange::parse(text);
     let Ok(range) = AddressRange::parse_leniently(text) else {
-        assert!(strict.is_err(), "{text:?} is read by the strict parser alone");
+        assert!(
+            strict.is_err(),
+            "{text:?} is read by the strict parser alone"
+        );
         return;
     };
     if let Ok(strict) = strict {
@@ -37,9 +42,14 @@ const WORLD: &str = include_str!("fuzz.yaml");
 
 /// Answers a review, and plans the world with what was allowed in it.
 pub fn review(data: &[u8]) {
-    let Ok(request) = Request::parse(data) else { return };
-    let mut world =
-        World::new(jiff::Timestamp::UNIX_EPOCH, Options::default(), Capabilities::CURRENT);
+    let Ok(request) = Request::parse(data) else {
+        return;
+    };
+    let mut world = World::new(
+        jiff::Timestamp::UNIX_EPOCH,
+        Options::default(),
+        Capabilities::CURRENT,
+    );
     for manifest in crate::manifest::parse("fuzz.yaml", WORLD).unwrap_or_default() {
         if let Ok(Some(observed)) = crate::world::observe_manifest(manifest.value) {
             world.observe(observed);

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Candidate, Draft, Rule, Worlds, about_metallb, count, list, shape, sizing, unreadable};
+use super::{
+    Candidate, Draft, Rule, Worlds, about_metallb, count, list, shape, sizing, unreadable,
+};
 use crate::address::Family;
 use crate::api::{L2AddressPool, L2LoadBalancer, Reason};
 use crate::plan::appraisal::{self, Appraisal, Appraised, PoolAppraisal, Service};
@@ -25,15 +27,28 @@ pub(super) fn judge(worlds: &Worlds, candidate: &Candidate) -> Vec<Draft> {
     }
     let appraisal = appraisal::appraise(&worlds.after, &object.spec.address_pool);
     let after = findings_with(&worlds.after, &key, object, &appraisal);
-    drafts.extend(after.into_iter().filter(|d| d.is_worse_than_any_of(&before)));
+    drafts.extend(
+        after
+            .into_iter()
+            .filter(|d| d.is_worse_than_any_of(&before)),
+    );
     drafts.extend(warnings(worlds, &key, object, &appraisal));
     if candidate.selects_pods == Some(false) {
-        let labels: Vec<String> =
-            object.spec.service.selector.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let labels: Vec<String> = object
+            .spec
+            .service
+            .selector
+            .iter()
+            .map(|(k, v)| format!("{k}={v}"))
+            .collect();
         drafts.push(Draft::warning(
             Rule::Pods,
             "spec.service.selector",
-            format!("{} matches no pod in namespace {}", labels.join(","), key.namespace),
+            format!(
+                "{} matches no pod in namespace {}",
+                labels.join(","),
+                key.namespace
+            ),
         ));
     }
     drafts
@@ -41,7 +56,12 @@ pub(super) fn judge(worlds: &Worlds, candidate: &Candidate) -> Vec<Draft> {
 
 /// What denies a load balancer.
 fn findings(world: &World, key: &Key, object: &Arc<L2LoadBalancer>) -> Vec<Draft> {
-    findings_with(world, key, object, &appraisal::appraise(world, &object.spec.address_pool))
+    findings_with(
+        world,
+        key,
+        object,
+        &appraisal::appraise(world, &object.spec.address_pool),
+    )
 }
 
 fn findings_with(
@@ -53,8 +73,7 @@ fn findings_with(
     let spec = &object.spec;
     let mut drafts = shape::judge(key, object);
     let alone = !drafts.is_empty();
-    let sizes =
-        sizing::shortages(&spec.address_pool, appraisal, Some(key), "spec.addressPool");
+    let sizes = sizing::shortages(&spec.address_pool, appraisal, Some(key), "spec.addressPool");
     if let Some(pool) = &appraisal.pool {
         if pool.terminating && sizes.is_empty() {
             drafts.push(Draft::denial(
@@ -107,7 +126,9 @@ fn reserved(
     let name = &object.spec.address_pool;
     let mut seen: Vec<IpAddr> = Vec::new();
     for (index, text) in object.spec.addresses.iter().enumerate() {
-        let Ok(address) = text.parse::<IpAddr>() else { continue };
+        let Ok(address) = text.parse::<IpAddr>() else {
+            continue;
+        };
         let mut say = |message: String| {
             let field = format!("spec.addresses[{index}]");
             drafts.push(Draft::denial(Rule::Reserved, field, message));
@@ -121,22 +142,33 @@ fn reserved(
             say(outside(world, address, name));
         }
         for (other, stored) in &world.load_balancers {
-            let Some(other_object) = stored.valid().filter(|_| other != key) else { continue };
+            let Some(other_object) = stored.valid().filter(|_| other != key) else {
+                continue;
+            };
             let leaving = other_object.metadata.deletion_timestamp.is_some();
             let claims = |a: &String| a.parse() == Ok(address);
             if !leaving && other_object.spec.addresses.iter().any(claims) {
-                say(format!("{address} is reserved by L2LoadBalancer {other} already"));
+                say(format!(
+                    "{address} is reserved by L2LoadBalancer {other} already"
+                ));
             }
         }
         let own = |service: &Key| {
             service.namespace == key.namespace
                 && world.child(service).is_some()
-                && service.name.rsplit_once('-').is_some_and(|(lb, _)| lb == key.name)
+                && service
+                    .name
+                    .rsplit_once('-')
+                    .is_some_and(|(lb, _)| lb == key.name)
         };
         if let Some(holder) = world.holders(address).find(|h| !own(h)) {
             say(format!("{address} is in use by Service {holder}"));
         }
-        if let Some(node) = world.nodes.values().find(|n| n.addresses.contains(&address)) {
+        if let Some(node) = world
+            .nodes
+            .values()
+            .find(|n| n.addresses.contains(&address))
+        {
             say(format!("{address} is the address of node {}", node.name));
         }
     }
@@ -149,7 +181,9 @@ fn outside(world: &World, address: IpAddr, pool: &str) -> String {
     };
     let (parsed, _) = crate::plan::pool::read_spec(pool, &object.spec);
     if parsed.usable.contains(address) {
-        format!("{address} ends in .0 or .255, which L2AddressPool {pool} leaves out (avoidBuggyIPs)")
+        format!(
+            "{address} ends in .0 or .255, which L2AddressPool {pool} leaves out (avoidBuggyIPs)"
+        )
     } else if parsed.all.contains(address) {
         format!("{address} is one of spec.excludedAddresses of L2AddressPool {pool}")
     } else {
@@ -174,7 +208,10 @@ fn hostname(
         let domains = if pool.spec.dns_domains.is_empty() {
             format!("L2AddressPool {name} allows no names (its spec.dnsDomains is empty)")
         } else {
-            format!("L2AddressPool {name} allows names below {}", list(&pool.spec.dns_domains))
+            format!(
+                "L2AddressPool {name} allows names below {}",
+                list(&pool.spec.dns_domains)
+            )
         };
         drafts.push(Draft::denial(
             Rule::Dns,
@@ -202,7 +239,10 @@ fn hostname(
 pub(super) fn is_below(hostname: &str, domains: &[String]) -> bool {
     let name = hostname.strip_prefix("*.").unwrap_or(hostname);
     domains.iter().any(|domain| {
-        name == domain || name.strip_suffix(domain.as_str()).is_some_and(|rest| rest.ends_with('.'))
+        name == domain
+            || name
+                .strip_suffix(domain.as_str())
+                .is_some_and(|rest| rest.ends_with('.'))
     })
 }
 
@@ -241,7 +281,11 @@ fn warnings(
                 message,
             ),
         )) => {
-            warn(Rule::Pool, "spec.addressPool", format!("{message}; nothing is served until then"));
+            warn(
+                Rule::Pool,
+                "spec.addressPool",
+                format!("{message}; nothing is served until then"),
+            );
         }
         _ => {}
     }
@@ -252,7 +296,12 @@ fn warnings(
         Some((_, Appraised::Served(service))) => service.families.clone(),
         _ => Vec::new(),
     };
-    drafts.extend(sizing::headroom(name, appraisal, &own_families, "spec.addressPool"));
+    drafts.extend(sizing::headroom(
+        name,
+        appraisal,
+        &own_families,
+        "spec.addressPool",
+    ));
     drafts
 }
 
@@ -272,8 +321,10 @@ fn unused_families(object: &L2LoadBalancer, service: &Service) -> Vec<Family> {
         .filter_map(|a| a.parse().ok())
         .map(Family::of)
         .collect();
-    let mut unused: Vec<Family> =
-        named.into_iter().filter(|f| !service.families.contains(f)).collect();
+    let mut unused: Vec<Family> = named
+        .into_iter()
+        .filter(|f| !service.families.contains(f))
+        .collect();
     unused.dedup();
     unused
 }
@@ -334,10 +385,21 @@ mod tests {
     #[test]
     fn domains_are_whole_labels() {
         let domains = vec!["example.org".to_owned()];
-        for good in ["example.org", "a.example.org", "*.example.org", "a.b.example.org"] {
+        for good in [
+            "example.org",
+            "a.example.org",
+            "*.example.org",
+            "a.b.example.org",
+        ] {
             assert!(is_below(good, &domains), "{good}");
         }
-        for bad in ["badexample.org", "example.org.evil.net", "org", "*.org", ".example.com"] {
+        for bad in [
+            "badexample.org",
+            "example.org.evil.net",
+            "org",
+            "*.org",
+            ".example.com",
+        ] {
             assert!(!is_below(bad, &domains), "{bad}");
         }
         assert!(!is_below("a.example.org", &[]));

@@ -37,12 +37,20 @@ pub struct Candidate {
 impl Candidate {
     /// An object that is created.
     pub fn created(object: Observed) -> Self {
-        Self { object, old: None, selects_pods: None }
+        Self {
+            object,
+            old: None,
+            selects_pods: None,
+        }
     }
 
     /// An object that is changed.
     pub fn changed(object: Observed, old: Observed) -> Self {
-        Self { object, old: Some(old), selects_pods: None }
+        Self {
+            object,
+            old: Some(old),
+            selects_pods: None,
+        }
     }
 }
 
@@ -98,11 +106,21 @@ impl Draft {
     fn denial(rule: Rule, field: impl Into<String>, message: impl Into<String>) -> Self {
         let message = message.into();
         let subject = message.clone();
-        Self { rule, denies: true, field: field.into(), message, subject, severity: 0 }
+        Self {
+            rule,
+            denies: true,
+            field: field.into(),
+            message,
+            subject,
+            severity: 0,
+        }
     }
 
     fn warning(rule: Rule, field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { denies: false, ..Self::denial(rule, field, message) }
+        Self {
+            denies: false,
+            ..Self::denial(rule, field, message)
+        }
     }
 
     fn about(mut self, subject: impl Into<String>, severity: u128) -> Self {
@@ -125,7 +143,11 @@ pub fn review(world: &World, candidate: &Candidate) -> Verdict {
         // Whatever holds it back would hold its deletion back.
         return Verdict::default();
     }
-    if candidate.old.as_ref().is_some_and(|old| same_spec(&candidate.object, old)) {
+    if candidate
+        .old
+        .as_ref()
+        .is_some_and(|old| same_spec(&candidate.object, old))
+    {
         return Verdict::default();
     }
     let drafts = match object.kind {
@@ -136,7 +158,11 @@ pub fn review(world: &World, candidate: &Candidate) -> Verdict {
     };
     let mut verdict = Verdict::default();
     for draft in drafts {
-        let list = if draft.denies { &mut verdict.denials } else { &mut verdict.warnings };
+        let list = if draft.denies {
+            &mut verdict.denials
+        } else {
+            &mut verdict.warnings
+        };
         let finding = Finding {
             rule: draft.rule,
             object: object.clone(),
@@ -175,7 +201,11 @@ impl Worlds {
             make_youngest(&mut new);
         }
         after.observe(new);
-        Self { before, after, capabilities: world.capabilities }
+        Self {
+            before,
+            after,
+            capabilities: world.capabilities,
+        }
     }
 }
 
@@ -209,14 +239,22 @@ fn same_spec(a: &Observed, b: &Observed) -> bool {
 
 /// An object that cannot be read as its kind.
 fn unreadable(error: &str) -> Vec<Draft> {
-    vec![Draft::denial(Rule::Unreadable, "spec", format!("the object cannot be read: {error}"))]
+    vec![Draft::denial(
+        Rule::Unreadable,
+        "spec",
+        format!("the object cannot be read: {error}"),
+    )]
 }
 
 /// At most ten names, and how many more there are.
 fn list<T: fmt::Display>(names: &[T]) -> String {
     const SHOWN: usize = 10;
-    let mut text =
-        names.iter().take(SHOWN).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let mut text = names
+        .iter()
+        .take(SHOWN)
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ");
     if names.len() > SHOWN {
         text.push_str(&format!(" and {} more", names.len() - SHOWN));
     }

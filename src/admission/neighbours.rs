@@ -16,7 +16,9 @@ pub(super) fn judge(world: &World, candidate: &Candidate) -> Vec<Draft> {
             let ranges = metallb_ranges(&pool.spec);
             let mut drafts = Vec::new();
             for (name, stored) in &world.pools {
-                let Stored::Valid(ours) = stored else { continue };
+                let Stored::Valid(ours) = stored else {
+                    continue;
+                };
                 let (parsed, _) = read_spec(name, &ours.spec);
                 if let Some(range) = parsed.usable.overlap(&ranges) {
                     drafts.push(Draft::warning(

@@ -39,7 +39,9 @@ pub(super) fn judge(worlds: &Worlds, candidate: &Candidate) -> Vec<Draft> {
         overlaps(&worlds.after, &name, &new_spec, &old_spec, &mut drafts);
     }
     if let Some(old) = old {
-        let unreadable = drafts.iter().any(|d| matches!(d.rule, Rule::Range | Rule::Name));
+        let unreadable = drafts
+            .iter()
+            .any(|d| matches!(d.rule, Rule::Range | Rule::Name));
         if !unreadable {
             let lost = lost(old, &old_spec, pool, &new_spec);
             in_use(&worlds.after, &name, &lost, &mut drafts);
@@ -93,14 +95,20 @@ fn overlaps(
     let added = new.all.minus(&old.all);
     let usable = new.usable.minus(&old.usable);
     for (other, stored) in &world.pools {
-        let Some(stored) = stored.valid().filter(|_| other != name) else { continue };
+        let Some(stored) = stored.valid().filter(|_| other != name) else {
+            continue;
+        };
         let (theirs, _) = read_spec(other, &stored.spec);
         // The smaller of the two ranges says more.
         if let Some(range) = theirs.all.overlap(&added).and_then(|r| common(&r, &added)) {
-            say(format!("{range} is also in L2AddressPool {other}: take it out of one of them"));
+            say(format!(
+                "{range} is also in L2AddressPool {other}: take it out of one of them"
+            ));
         }
     }
-    neighbours::overlaps(world, name, &added, &usable, &[]).into_iter().for_each(&mut say);
+    neighbours::overlaps(world, name, &added, &usable, &[])
+        .into_iter()
+        .for_each(&mut say);
     for node in world.nodes.values() {
         for address in node.addresses.iter().filter(|a| usable.contains(**a)) {
             say(format!(
@@ -119,7 +127,11 @@ fn common(range: &crate::address::AddressRange, set: &RangeSet) -> Option<String
     let whole: RangeSet = std::iter::once(*range).collect();
     let both = whole.minus(&whole.minus(set));
     both.ranges().first().map(|r| {
-        if r.len() == 1 { r.first().to_string() } else { r.to_string() }
+        if r.len() == 1 {
+            r.first().to_string()
+        } else {
+            r.to_string()
+        }
     })
 }
 
@@ -150,8 +162,10 @@ fn in_use(world: &World, name: &str, lost: &impl Fn(IpAddr) -> bool, drafts: &mu
         .collect();
     used.sort_unstable();
     if !used.is_empty() {
-        let named: Vec<String> =
-            used.iter().map(|(a, service)| format!("{a} (Service {service})")).collect();
+        let named: Vec<String> = used
+            .iter()
+            .map(|(a, service)| format!("{a} (Service {service})"))
+            .collect();
         drafts.push(Draft::denial(
             Rule::InUse,
             "spec.addresses",
@@ -164,15 +178,23 @@ fn in_use(world: &World, name: &str, lost: &impl Fn(IpAddr) -> bool, drafts: &mu
     }
     let mut reserved: Vec<(IpAddr, &Key)> = Vec::new();
     for (key, stored) in &world.load_balancers {
-        let Some(lb) = stored.valid().filter(|lb| lb.spec.address_pool == name) else { continue };
-        let named = lb.spec.addresses.iter().filter_map(|a| a.parse::<IpAddr>().ok());
+        let Some(lb) = stored.valid().filter(|lb| lb.spec.address_pool == name) else {
+            continue;
+        };
+        let named = lb
+            .spec
+            .addresses
+            .iter()
+            .filter_map(|a| a.parse::<IpAddr>().ok());
         let free = |a: &IpAddr| lost(*a) && used.iter().all(|(u, _)| u != a);
         reserved.extend(named.filter(free).map(|a| (a, key)));
     }
     if !reserved.is_empty() {
         reserved.sort_unstable();
-        let named: Vec<String> =
-            reserved.iter().map(|(a, key)| format!("{a} (L2LoadBalancer {key})")).collect();
+        let named: Vec<String> = reserved
+            .iter()
+            .map(|(a, key)| format!("{a} (L2LoadBalancer {key})"))
+            .collect();
         drafts.push(Draft::denial(
             Rule::InUse,
             "spec.addresses",
@@ -198,7 +220,9 @@ fn served(
     let known = sizing::shortages(name, before, None, field);
     found.retain(|d| d.is_worse_than_any_of(&known));
     for (key, appraised) in &after.load_balancers {
-        let Appraised::Shut(reason, message) = appraised else { continue };
+        let Appraised::Shut(reason, message) = appraised else {
+            continue;
+        };
         let was_served = before
             .load_balancers
             .iter()
@@ -235,7 +259,11 @@ fn warnings(
         drafts.push(Draft::warning(rule, field, message));
     };
     if let Ok(selector) = crate::selector::Selector::parse(pool.spec.node_selector.as_ref())
-        && !worlds.after.nodes.values().any(|n| selector.matches(&n.labels))
+        && !worlds
+            .after
+            .nodes
+            .values()
+            .any(|n| selector.matches(&n.labels))
     {
         warn(
             Rule::Nodes,
@@ -251,14 +279,19 @@ fn warnings(
         warn(Rule::Pin, "metadata.name", spoiled(advertisement, name));
     }
     for (key, stored) in &worlds.after.load_balancers {
-        let Some(lb) = stored.valid().filter(|lb| lb.spec.address_pool == name) else { continue };
+        let Some(lb) = stored.valid().filter(|lb| lb.spec.address_pool == name) else {
+            continue;
+        };
         if let Some(dns) = &lb.spec.dns
             && !is_below(&dns.hostname, &pool.spec.dns_domains)
         {
             warn(
                 Rule::Dns,
                 "spec.dnsDomains",
-                format!("L2LoadBalancer {key} uses {}, which is below none of them", dns.hostname),
+                format!(
+                    "L2LoadBalancer {key} uses {}, which is below none of them",
+                    dns.hostname
+                ),
             );
         }
     }

@@ -20,11 +20,17 @@ pub(super) fn judge(key: &Key, object: &L2LoadBalancer) -> Vec<Draft> {
     if retirement.is_negative() || retirement > LONGEST_RETIREMENT {
         problems.push(Problem::new(
             "spec.retirementPeriod",
-            format!("{} is not between 0s and 8760h (a year)", spec.retirement_period),
+            format!(
+                "{} is not between 0s and 8760h (a year)",
+                spec.retirement_period
+            ),
         ));
     }
     if spec.address_pool.is_empty() {
-        problems.push(Problem::new("spec.addressPool", "the name of an L2AddressPool is missing"));
+        problems.push(Problem::new(
+            "spec.addressPool",
+            "the name of an L2AddressPool is missing",
+        ));
     }
     if spec.max_nodes == Some(0) {
         problems.push(Problem::new("spec.maxNodes", "at least 1 node is needed"));
@@ -62,27 +68,55 @@ fn service(service: &ServiceSpec, problems: &mut Vec<Problem>) {
         problems.push(Problem::new(format!("spec.service.{field}"), message));
     };
     if service.selector.is_empty() {
-        say("selector".to_owned(), "it selects nothing: name the labels of the pods".to_owned());
+        say(
+            "selector".to_owned(),
+            "it selects nothing: name the labels of the pods".to_owned(),
+        );
     }
     for (field, value, allowed) in [
-        ("externalTrafficPolicy", &service.external_traffic_policy, &["Cluster", "Local"][..]),
-        ("internalTrafficPolicy", &service.internal_traffic_policy, &["Cluster", "Local"]),
-        ("sessionAffinity", &service.session_affinity, &["None", "ClientIP"]),
-        ("ipFamilyPolicy", &service.ip_family_policy, &["SingleStack", "RequireDualStack"]),
+        (
+            "externalTrafficPolicy",
+            &service.external_traffic_policy,
+            &["Cluster", "Local"][..],
+        ),
+        (
+            "internalTrafficPolicy",
+            &service.internal_traffic_policy,
+            &["Cluster", "Local"],
+        ),
+        (
+            "sessionAffinity",
+            &service.session_affinity,
+            &["None", "ClientIP"],
+        ),
+        (
+            "ipFamilyPolicy",
+            &service.ip_family_policy,
+            &["SingleStack", "RequireDualStack"],
+        ),
     ] {
         if let Some(value) = value.as_deref().filter(|v| !allowed.contains(v)) {
-            say(field.to_owned(), format!("{value:?} is not one of {}", allowed.join(" and ")));
+            say(
+                field.to_owned(),
+                format!("{value:?} is not one of {}", allowed.join(" and ")),
+            );
         }
     }
     if service.session_affinity_config.is_some()
         && service.session_affinity.as_deref() != Some("ClientIP")
     {
-        say("sessionAffinityConfig".to_owned(), "it needs sessionAffinity: ClientIP".to_owned());
+        say(
+            "sessionAffinityConfig".to_owned(),
+            "it needs sessionAffinity: ClientIP".to_owned(),
+        );
     }
     let dual = service.ip_family_policy.as_deref() == Some("RequireDualStack");
     let families = &service.ip_families;
     if families.len() > 1 && families[0] == families[1] {
-        say("ipFamilies".to_owned(), format!("{} is named twice", families[0]));
+        say(
+            "ipFamilies".to_owned(),
+            format!("{} is named twice", families[0]),
+        );
     } else if families.len() > 1 && !dual {
         let message = "two families need ipFamilyPolicy: RequireDualStack";
         say("ipFamilies".to_owned(), message.to_owned());
@@ -101,23 +135,41 @@ fn ports(service: &ServiceSpec, say: &mut impl FnMut(String, String)) {
     for (index, port) in service.ports.iter().enumerate() {
         let at = |field: &str| format!("ports[{index}].{field}");
         if !is_port(port.port) {
-            say(at("port"), format!("{} is not between 1 and 65535", port.port));
+            say(
+                at("port"),
+                format!("{} is not between 1 and 65535", port.port),
+            );
         }
         if !["TCP", "UDP", "SCTP"].contains(&port.protocol.as_str()) {
-            say(at("protocol"), format!("{:?} is not one of TCP, UDP and SCTP", port.protocol));
+            say(
+                at("protocol"),
+                format!("{:?} is not one of TCP, UDP and SCTP", port.protocol),
+            );
         }
         match &port.target_port {
             Some(IntOrString::Int(number)) if !is_port(*number) => {
-                say(at("targetPort"), format!("{number} is not between 1 and 65535"));
+                say(
+                    at("targetPort"),
+                    format!("{number} is not between 1 and 65535"),
+                );
             }
             _ => {}
         }
         if service.ports.len() > 1 && port.name.is_none() {
-            say(at("name"), "with more than one port every port needs a name".to_owned());
+            say(
+                at("name"),
+                "with more than one port every port needs a name".to_owned(),
+            );
         }
         let earlier = &service.ports[..index];
-        if earlier.iter().any(|p| p.port == port.port && p.protocol == port.protocol) {
-            say(at("port"), format!("{}/{} is listed twice", port.port, port.protocol));
+        if earlier
+            .iter()
+            .any(|p| p.port == port.port && p.protocol == port.protocol)
+        {
+            say(
+                at("port"),
+                format!("{}/{} is listed twice", port.port, port.protocol),
+            );
         }
         if port.name.is_some() && earlier.iter().any(|p| p.name == port.name) {
             let name = port.name.as_deref().unwrap_or_default();
@@ -141,12 +193,20 @@ pub(super) fn unchanged(new: &L2LoadBalancer, old: &L2LoadBalancer) -> Vec<Draft
         );
     }
     if new.service.load_balancer_class != old.service.load_balancer_class {
-        say("spec.service.loadBalancerClass", "it cannot be changed, as on a Service");
+        say(
+            "spec.service.loadBalancerClass",
+            "it cannot be changed, as on a Service",
+        );
     }
-    if let (Some(a), Some(b)) = (new.service.ip_families.first(), old.service.ip_families.first())
-        && a != b
+    if let (Some(a), Some(b)) = (
+        new.service.ip_families.first(),
+        old.service.ip_families.first(),
+    ) && a != b
     {
-        say("spec.service.ipFamilies", "the first family cannot be changed, as on a Service");
+        say(
+            "spec.service.ipFamilies",
+            "the first family cannot be changed, as on a Service",
+        );
     }
     drafts
 }

@@ -30,7 +30,11 @@ pub(super) fn shortages(
                 sentence(pool, key, service, *family, need, own)
             };
             // The smallest change that helps is to the number of nodes.
-            let field = if own && service.nodes.len() > 1 { "spec.maxNodes" } else { field };
+            let field = if own && service.nodes.len() > 1 {
+                "spec.maxNodes"
+            } else {
+                field
+            };
             drafts.push(
                 Draft::denial(Rule::Sizing, field, message)
                     .about(format!("{key} {family}"), need.shortage()),
@@ -41,10 +45,13 @@ pub(super) fn shortages(
 }
 
 pub(super) fn served(appraisal: &Appraisal) -> impl Iterator<Item = (&Key, &Service)> {
-    appraisal.load_balancers.iter().filter_map(|(key, appraised)| match appraised {
-        Appraised::Served(service) => Some((key, &**service)),
-        _ => None,
-    })
+    appraisal
+        .load_balancers
+        .iter()
+        .filter_map(|(key, appraised)| match appraised {
+            Appraised::Served(service) => Some((key, &**service)),
+            _ => None,
+        })
 }
 
 fn sentence(
@@ -86,7 +93,12 @@ fn sentence(
 /// For how many nodes there are addresses of each family.
 fn fitting(service: &Service) -> u128 {
     let wanted = service.wanted as u128;
-    let shortage = service.needs.values().map(Need::shortage).max().unwrap_or(0);
+    let shortage = service
+        .needs
+        .values()
+        .map(Need::shortage)
+        .max()
+        .unwrap_or(0);
     wanted.saturating_sub(shortage)
 }
 
@@ -99,8 +111,8 @@ pub(super) fn headroom(
 ) -> Option<Draft> {
     let left = &appraisal.pool.as_ref().filter(|p| !p.terminating)?.left;
     families.iter().find_map(|family| {
-        let short = served(appraisal)
-            .any(|(_, s)| s.needs.get(family).is_some_and(|n| n.shortage() > 0));
+        let short =
+            served(appraisal).any(|(_, s)| s.needs.get(family).is_some_and(|n| n.shortage() > 0));
         let growing = served(appraisal)
             .filter(|(_, s)| s.grows && s.families.contains(family))
             .count() as u128;

@@ -79,9 +79,14 @@ impl Request {
         let review: Review =
             serde_json::from_slice(bytes).map_err(|error| Malformed(error.to_string()))?;
         if review.kind != "AdmissionReview" || review.api_version != "admission.k8s.io/v1" {
-            return Err(Malformed(format!("it is a {} of {}", review.kind, review.api_version)));
+            return Err(Malformed(format!(
+                "it is a {} of {}",
+                review.kind, review.api_version
+            )));
         }
-        let body = review.request.ok_or_else(|| Malformed("it has no request".to_owned()))?;
+        let body = review
+            .request
+            .ok_or_else(|| Malformed("it has no request".to_owned()))?;
         if body.uid.is_empty() {
             return Err(Malformed("its request has no uid".to_owned()));
         }
@@ -95,14 +100,22 @@ impl Request {
 
     /// The object that is asked about, where there are rules for it.
     pub fn object(&self) -> Option<&Observed> {
-        self.body.as_ref().ok()?.as_ref().map(|candidate| &candidate.object)
+        self.body
+            .as_ref()
+            .ok()?
+            .as_ref()
+            .map(|candidate| &candidate.object)
     }
 
     /// The selector of the pods that a load balancer is for, with its
     /// namespace: for whoever can look whether there are any.
     pub fn pods(&self) -> Option<(String, String)> {
-        let Ok(Some(candidate)) = &self.body else { return None };
-        let Observed::LoadBalancer(stored) = &candidate.object else { return None };
+        let Ok(Some(candidate)) = &self.body else {
+            return None;
+        };
+        let Observed::LoadBalancer(stored) = &candidate.object else {
+            return None;
+        };
         let selector = &stored.valid()?.spec.service.selector;
         let labels: Vec<String> = selector.iter().map(|(k, v)| format!("{k}={v}")).collect();
         (!labels.is_empty()).then(|| (candidate.object.object().key.namespace, labels.join(",")))
@@ -155,30 +168,40 @@ impl Body {
             "UPDATE" => {
                 // Compared before anything is read: an object that cannot be
                 // read any more can still lose its finalizers.
-                if !self.object["spec"].is_null()
-                    && self.object["spec"] == self.old_object["spec"]
+                if !self.object["spec"].is_null() && self.object["spec"] == self.old_object["spec"]
                 {
                     return Ok(None);
                 }
                 let object = read(self.object, "object", namespace.as_deref())?;
                 let old = read(self.old_object, "oldObject", namespace.as_deref())?;
-                Ok(object.zip(old).map(|(object, old)| Candidate::changed(object, old)))
+                Ok(object
+                    .zip(old)
+                    .map(|(object, old)| Candidate::changed(object, old)))
             }
             _ => Ok(None),
         }
     }
 }
 
-fn read(mut value: Value, field: &str, namespace: Option<&str>) -> Result<Option<Observed>, String> {
+fn read(
+    mut value: Value,
+    field: &str,
+    namespace: Option<&str>,
+) -> Result<Option<Observed>, String> {
     let wrong = |what: &str| format!("request.{field} cannot be read: {what}");
     let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) else {
         return Err(wrong("it has no metadata"));
     };
     if let Some(namespace) = namespace.filter(|n| !n.is_empty()) {
-        metadata.entry("namespace").or_insert_with(|| json!(namespace));
+        metadata
+            .entry("namespace")
+            .or_insert_with(|| json!(namespace));
     }
     // Filled in by the API server after admission, where it was left to it.
-    let generated = metadata.get("generateName").and_then(Value::as_str).map(|n| format!("{n}00000"));
+    let generated = metadata
+        .get("generateName")
+        .and_then(Value::as_str)
+        .map(|n| format!("{n}00000"));
     if let Some(generated) = generated {
         let name = metadata.entry("name").or_insert_with(|| json!(""));
         if name.as_str().is_none_or(str::is_empty) {
@@ -220,7 +243,11 @@ fn warning(finding: &Finding) -> String {
 fn response(uid: &str, allowed: bool, code: u16, message: &str, warnings: &[String]) -> Value {
     let mut response = json!({"uid": uid, "allowed": allowed});
     if !allowed {
-        let reason = if code == 400 { "BadRequest" } else { "Forbidden" };
+        let reason = if code == 400 {
+            "BadRequest"
+        } else {
+            "Forbidden"
+        };
         response["status"] = json!({"code": code, "reason": reason, "message": message});
     }
     if !warnings.is_empty() {
@@ -253,13 +280,23 @@ mod tests {
         assert_eq!(response["uid"], "u");
         assert_eq!(response["allowed"], false);
         let message = response["status"]["message"].as_str().unwrap();
-        assert!(message.starts_with("2 problems:\n- spec.addresses[0]: "), "{message}");
+        assert!(
+            message.starts_with("2 problems:\n- spec.addresses[0]: "),
+            "{message}"
+        );
         assert_eq!(answer.outcome, "denied");
     }
 
     #[test]
     fn what_is_malformed_is_answered() {
-        for bytes in [&b""[..], b"{}", b"null", b"[1]", b"{\"kind\":\"AdmissionReview\"}", b"\xff"] {
+        for bytes in [
+            &b""[..],
+            b"{}",
+            b"null",
+            b"[1]",
+            b"{\"kind\":\"AdmissionReview\"}",
+            b"\xff",
+        ] {
             assert!(Request::parse(bytes).is_err());
         }
         let cases = [
@@ -270,7 +307,9 @@ mod tests {
                     "metadata": {"name": 7}}}),
         ];
         for case in cases {
-            let answer = Request::parse(&review_of(case)).unwrap().answer(&World::default());
+            let answer = Request::parse(&review_of(case))
+                .unwrap()
+                .answer(&World::default());
             assert_eq!(answer.outcome, "malformed");
             assert_eq!(answer.body["response"]["allowed"], false);
         }
@@ -285,7 +324,9 @@ mod tests {
             json!({"uid": "u", "kind": {"kind": "x"}, "operation": "UPDATE",
                 "object": pool(&["no"]), "oldObject": pool(&["no"])}),
         ] {
-            let answer = Request::parse(&review_of(request)).unwrap().answer(&World::default());
+            let answer = Request::parse(&review_of(request))
+                .unwrap()
+                .answer(&World::default());
             assert_eq!(answer.outcome, "allowed");
         }
     }

@@ -119,12 +119,22 @@ pub struct Verdict {
 impl Verdict {
     /// The condition holds.
     pub fn holds(kind: ConditionType, message: impl Into<String>) -> Self {
-        Self { kind, holds: true, reason: Reason::Ok, message: message.into() }
+        Self {
+            kind,
+            holds: true,
+            reason: Reason::Ok,
+            message: message.into(),
+        }
     }
 
     /// The condition does not hold.
     pub fn fails(kind: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
-        Self { kind, holds: false, reason, message: message.into() }
+        Self {
+            kind,
+            holds: false,
+            reason,
+            message: message.into(),
+        }
     }
 
     /// The condition as stored, keeping the transition time of `previous`
@@ -159,16 +169,18 @@ mod tests {
     fn transition_time_is_kept_while_the_status_stays() {
         let early = jiff::Timestamp::from_second(100).unwrap();
         let late = jiff::Timestamp::from_second(200).unwrap();
-        let first =
-            Verdict::holds(ConditionType::Ready, "").into_condition(&[], early, Some(1));
+        let first = Verdict::holds(ConditionType::Ready, "").into_condition(&[], early, Some(1));
         let second = Verdict::holds(ConditionType::Ready, "still").into_condition(
             std::slice::from_ref(&first),
             late,
             Some(2),
         );
         assert_eq!(second.last_transition_time, first.last_transition_time);
-        let third = Verdict::fails(ConditionType::Ready, Reason::Pending, "")
-            .into_condition(&[second], late, Some(2));
+        let third = Verdict::fails(ConditionType::Ready, Reason::Pending, "").into_condition(
+            &[second],
+            late,
+            Some(2),
+        );
         assert_eq!(third.last_transition_time.0, late);
     }
 }

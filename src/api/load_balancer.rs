@@ -186,7 +186,10 @@ pub struct ServiceSpec {
 pub struct ServicePort {
     /// Name of the port; needed with more than one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
     pub name: Option<String>,
     /// Port that clients connect to.
     #[schemars(range(min = 1, max = 65535))]
@@ -213,7 +216,12 @@ fn tcp() -> String {
 #[serde(rename_all = "camelCase")]
 pub struct Dns {
     /// The name, below one of the pool's `dnsDomains`.
-    #[schemars(length(min = 1, max = 253), regex(pattern = r"^(\*\.)?([a-z0-9]([-a-z0-9]*[a-z0-9])?\.)+[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 253),
+        regex(
+            pattern = r"^(\*\.)?([a-z0-9]([-a-z0-9]*[a-z0-9])?\.)+[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+        )
+    )]
     pub hostname: String,
     /// Seconds that resolvers may keep an answer.
     #[serde(default = "default_ttl")]

@@ -20,9 +20,9 @@ pub use pool::{FamilyCount, L2AddressPool, L2AddressPoolSpec, L2AddressPoolStatu
 use kube::CustomResourceExt;
 
 /// The definitions of both kinds, in the order in which they are installed.
-pub fn crds() -> Vec<
-    k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
-> {
+pub fn crds()
+-> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>
+{
     vec![L2AddressPool::crd(), L2LoadBalancer::crd()]
 }
 

@@ -93,7 +93,10 @@ pub fn advertisement_name(pool: &str, candidates: &str, node: &str) -> String {
     let name = format!("l2lb-{pool}-{candidates}-{node}");
     // A label value may hold capitals and underscores, an object's name may
     // not; the digest keeps two such nodes apart.
-    if name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.') {
+    if name
+        .chars()
+        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.')
+    {
         name
     } else {
         format!("l2lb-{pool}-{candidates}-{}", short_digest(node))
@@ -113,7 +116,11 @@ pub fn node_value(node: &str) -> Cow<'_, str> {
 /// Ten hexadecimal digits that stand for `text` in a name or label.
 pub fn short_digest(text: &str) -> String {
     use sha2::Digest;
-    sha2::Sha256::digest(text.as_bytes()).iter().take(5).map(|b| format!("{b:02x}")).collect()
+    sha2::Sha256::digest(text.as_bytes())
+        .iter()
+        .take(5)
+        .map(|b| format!("{b:02x}"))
+        .collect()
 }
 
 #[cfg(test)]

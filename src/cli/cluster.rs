@@ -33,12 +33,17 @@ async fn read(options: Options) -> Result<World, String> {
     let mut found = Vec::new();
     for name in DEFINITIONS {
         let definition = definitions.get_opt(name).await;
-        found.extend(definition.map_err(|error| format!("CustomResourceDefinition {name}: {error}"))?);
+        found.extend(
+            definition.map_err(|error| format!("CustomResourceDefinition {name}: {error}"))?,
+        );
     }
     let capabilities = Capabilities::from_definitions(&found);
     let namespace = options.metallb_namespace.clone();
     let mut world = World::new(Timestamp::now(), options, capabilities);
-    for kind in resource::KINDS.into_iter().filter(|k| *k != Kind::ServiceL2Status) {
+    for kind in resource::KINDS
+        .into_iter()
+        .filter(|k| *k != Kind::ServiceL2Status)
+    {
         let resource = resource::api_resource(kind);
         let api: Api<DynamicObject> = if resource::is_metallb(kind) {
             Api::namespaced_with(client.clone(), &namespace, &resource)

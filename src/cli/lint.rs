@@ -72,8 +72,10 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     for file in place::expand(&args.files)? {
         manifests.extend(manifest::read_file(&file).map_err(|e| e.to_string())?);
     }
-    let options =
-        Options { metallb_namespace: args.metallb_namespace.clone(), ..Options::default() };
+    let options = Options {
+        metallb_namespace: args.metallb_namespace.clone(),
+        ..Options::default()
+    };
     let world = if args.from_cluster {
         cluster::world(options)?
     } else {
@@ -82,7 +84,11 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     let findings = lint(world, manifests, args.from_cluster)?;
     super::print(&report::text(&findings, args.output)?)?;
     let denied = findings.iter().any(|f| f.denied);
-    Ok(if denied { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if denied {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 /// Judges everything of ours in the manifests, pools first.
@@ -94,13 +100,19 @@ fn lint(
     let mut judged = Vec::new();
     for mut manifest in manifests {
         if manifest.value["metadata"]["namespace"].is_null()
-            && matches!(manifest.value["kind"].as_str(), Some("L2LoadBalancer" | "Service"))
+            && matches!(
+                manifest.value["kind"].as_str(),
+                Some("L2LoadBalancer" | "Service")
+            )
         {
             // What kubectl would do.
             manifest.value["metadata"]["namespace"] = json!("default");
         }
         let read = observe_manifest(manifest.value.clone()).map_err(|error| {
-            format!("{}, document {}: {error}", manifest.source_name, manifest.number)
+            format!(
+                "{}, document {}: {error}",
+                manifest.source_name, manifest.number
+            )
         })?;
         match read {
             Some(o) if matches!(o.kind(), Kind::AddressPool | Kind::LoadBalancer) => {
@@ -123,12 +135,29 @@ fn lint(
     for (kind, manifest) in judged {
         let (object, old) = identify(&world, kind, manifest.value.clone())?;
         let name = object.object();
-        let verdict = review(&world, &Candidate { object: object.clone(), old, selects_pods: None });
+        let verdict = review(
+            &world,
+            &Candidate {
+                object: object.clone(),
+                old,
+                selects_pods: None,
+            },
+        );
         let allowed = verdict.is_allowed();
-        let unknown = schema::unknown_fields(kind, &manifest.value).into_iter().map(|field| {
-            let message = "there is no such field".to_owned();
-            (true, Finding { rule: Rule::Field, object: name.clone(), field, message })
-        });
+        let unknown = schema::unknown_fields(kind, &manifest.value)
+            .into_iter()
+            .map(|field| {
+                let message = "there is no such field".to_owned();
+                (
+                    true,
+                    Finding {
+                        rule: Rule::Field,
+                        object: name.clone(),
+                        field,
+                        message,
+                    },
+                )
+            });
         let all = unknown
             .chain(verdict.denials.into_iter().map(|f| (true, f)))
             .chain(verdict.warnings.into_iter().map(|f| (false, f)));
@@ -165,16 +194,24 @@ fn identify(
     let (old, status) = match kind {
         Kind::AddressPool => {
             let stored = world.pools.get(&key.name).cloned();
-            let status = stored.as_ref().and_then(Stored::valid).map(|o| json!(o.status));
+            let status = stored
+                .as_ref()
+                .and_then(Stored::valid)
+                .map(|o| json!(o.status));
             (stored.map(Observed::AddressPool), status)
         }
         _ => {
             let stored = world.load_balancers.get(&key).cloned();
-            let status = stored.as_ref().and_then(Stored::valid).map(|o| json!(o.status));
+            let status = stored
+                .as_ref()
+                .and_then(Stored::valid)
+                .map(|o| json!(o.status));
             (stored.map(Observed::LoadBalancer), status)
         }
     };
-    let Some(old) = old else { return Ok((object, None)) };
+    let Some(old) = old else {
+        return Ok((object, None));
+    };
     value["metadata"]["uid"] = json!(old.metadata().uid);
     value["metadata"]["creationTimestamp"] = json!(old.metadata().creation_timestamp);
     if let Some(status) = status {
@@ -247,7 +284,10 @@ mod tests {
     fn a_namespace_that_is_in_no_file_is_not_held_against_it() {
         let pool = format!("{POOL}  namespaceSelector: {{matchLabels: {{edge: ok}}}}\n");
         let found = findings(&format!("{pool}{}", load_balancer("web", "")));
-        assert!(found.iter().all(|f| !f.denied) && found.len() == 1, "{found:?}");
+        assert!(
+            found.iter().all(|f| !f.denied) && found.len() == 1,
+            "{found:?}"
+        );
         let namespace = "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n";
         let found = findings(&format!("{pool}{}{namespace}", load_balancer("web", "")));
         assert!(found[0].denied);

@@ -89,7 +89,11 @@ fn succeeded(change: &Change, status: StatusCode, body: &[u8]) -> Judgement {
         Err(error) => return done(Answer::Lost(format!("the answer is no JSON: {error}"))),
     };
     let metadata = value.get("metadata");
-    let has = |field: &str| metadata.and_then(|m| m.get(field)).is_some_and(|f| !f.is_null());
+    let has = |field: &str| {
+        metadata
+            .and_then(|m| m.get(field))
+            .is_some_and(|f| !f.is_null())
+    };
     match &change.action {
         // A finalizer holds it, or the answer is the object that was.
         Action::Delete { .. } if !has("deletionTimestamp") => return done(Answer::Gone),
@@ -143,7 +147,9 @@ pub(super) fn taken(object: &ObjectRef, detail: &str) -> Answer {
 /// Whether an object that should have been new has a spec by somebody else.
 /// Our own, created by a write whose answer was lost, has not.
 fn is_shared(object: &Value) -> bool {
-    let managers = object.pointer("/metadata/managedFields").and_then(Value::as_array);
+    let managers = object
+        .pointer("/metadata/managedFields")
+        .and_then(Value::as_array);
     managers.into_iter().flatten().any(|entry| {
         let is = |field: &str, text: &str| entry.get(field).and_then(Value::as_str) == Some(text);
         !(is("manager", FIELD_MANAGER) && is("operation", "Apply"))
@@ -156,7 +162,8 @@ fn is_shared(object: &Value) -> bool {
 pub(super) fn complete(object: &ObjectRef, value: &mut Value) {
     let resource = super::resource::api_resource(object.kind);
     if let Some(map) = value.as_object_mut() {
-        map.entry("apiVersion").or_insert(Value::String(resource.api_version));
+        map.entry("apiVersion")
+            .or_insert(Value::String(resource.api_version));
         map.entry("kind").or_insert(Value::String(resource.kind));
     }
 }

@@ -24,7 +24,12 @@ use crate::world::Options;
 #[command(name = "l2lb-controller", version, max_term_width = 100)]
 pub struct Args {
     /// The namespace that MetalLB runs in and reads its configuration from.
-    #[arg(long, env = "L2LB_METALLB_NAMESPACE", default_value = "metallb-system", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "L2LB_METALLB_NAMESPACE",
+        default_value = "metallb-system",
+        value_name = "NAME"
+    )]
     pub metallb_namespace: String,
 
     /// How long a node must be well again before its addresses return to it.
@@ -42,7 +47,12 @@ pub struct Args {
     pub lease_namespace: Option<String>,
 
     /// The name of the Lease.
-    #[arg(long, env = "L2LB_LEASE_NAME", default_value = "l2lb-controller", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "L2LB_LEASE_NAME",
+        default_value = "l2lb-controller",
+        value_name = "NAME"
+    )]
     pub lease_name: String,
 
     /// How long the Lease is good after its holder was last heard of.
@@ -59,7 +69,12 @@ pub struct Args {
     pub no_leader_election: bool,
 
     /// Where /healthz, /readyz and /metrics are served; 0 for nowhere.
-    #[arg(long, env = "L2LB_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
+    #[arg(
+        long,
+        env = "L2LB_LISTEN",
+        default_value = "0.0.0.0:8080",
+        value_name = "ADDRESS:PORT"
+    )]
     pub listen: Listen,
 
     /// What is logged, and how.
@@ -107,7 +122,10 @@ impl Log {
     /// A sentence, when the filter cannot be read.
     pub fn start(&self) -> Result<(), String> {
         let filter = EnvFilter::try_new(&self.log_level).map_err(|error| {
-            format!("--log-level (or RUST_LOG) {:?} cannot be read: {error}", self.log_level)
+            format!(
+                "--log-level (or RUST_LOG) {:?} cannot be read: {error}",
+                self.log_level
+            )
         })?;
         let builder = tracing_subscriber::fmt()
             .with_env_filter(filter)
@@ -175,7 +193,9 @@ mod tests {
             ("--lease-duration=3s", "at least 12s"),
             ("--listen=8080", "0.0.0.0:8080"),
         ] {
-            let error = Args::try_parse_from(["l2lb-controller", flag]).unwrap_err().to_string();
+            let error = Args::try_parse_from(["l2lb-controller", flag])
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(says), "{error}");
         }
     }

@@ -66,7 +66,10 @@ mod tests {
     fn change(stage: Stage, name: &str, cause: Cause, pool: Option<&str>) -> Change {
         Change {
             stage,
-            object: ObjectRef { kind: Kind::Service, key: Key::new("shop", name) },
+            object: ObjectRef {
+                kind: Kind::Service,
+                key: Key::new("shop", name),
+            },
             action: Action::Create(serde_json::json!({}).into()),
             cause,
             pool: pool.map(str::to_owned),

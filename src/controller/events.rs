@@ -11,8 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::{Event, EventSeries};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::Client;
+use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
@@ -37,7 +37,14 @@ impl Events {
     /// Starts the sender. `instance` is the name of this process.
     pub fn start(client: Client, instance: String) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        tokio::spawn(Recorder { client, instance, recent: HashMap::new() }.run(receiver));
+        tokio::spawn(
+            Recorder {
+                client,
+                instance,
+                recent: HashMap::new(),
+            }
+            .run(receiver),
+        );
         Self(sender)
     }
 
@@ -78,7 +85,8 @@ impl Recorder {
     }
 
     async fn record(&mut self, planned: PlannedEvent, now: Timestamp) -> Result<(), kube::Error> {
-        self.recent.retain(|_, sent| now.duration_since(sent.at) < SERIES);
+        self.recent
+            .retain(|_, sent| now.duration_since(sent.at) < SERIES);
         let namespace = match planned.object.key.namespace.as_str() {
             "" => "default",
             namespace => namespace,
@@ -93,22 +101,37 @@ impl Recorder {
         if let Some(sent) = self.recent.get_mut(&key) {
             sent.count += 1;
             sent.at = now;
-            let series = EventSeries { count: sent.count, last_observed_time: MicroTime(now) };
+            let series = EventSeries {
+                count: sent.count,
+                last_observed_time: MicroTime(now),
+            };
             let patch = serde_json::json!({"series": series});
-            api.patch(&sent.name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+            api.patch(&sent.name, &PatchParams::default(), &Patch::Merge(patch))
+                .await?;
             return Ok(());
         }
         let event = self.event(&planned, namespace, now);
         let name = event.metadata.name.clone().unwrap_or_default();
         api.create(&PostParams::default(), &event).await?;
-        self.recent.insert(key, Sent { name, count: 1, at: now });
+        self.recent.insert(
+            key,
+            Sent {
+                name,
+                count: 1,
+                at: now,
+            },
+        );
         Ok(())
     }
 
     fn event(&self, planned: &PlannedEvent, namespace: &str, now: Timestamp) -> Event {
         Event {
             metadata: ObjectMeta {
-                name: Some(format!("{}.{:x}", planned.object.key.name, now.as_nanosecond())),
+                name: Some(format!(
+                    "{}.{:x}",
+                    planned.object.key.name,
+                    now.as_nanosecond()
+                )),
                 namespace: Some(namespace.to_owned()),
                 ..Default::default()
             },
@@ -129,7 +152,10 @@ fn shortened(note: &str) -> String {
     if note.len() <= LONGEST_NOTE {
         return note.to_owned();
     }
-    let end = (0..=LONGEST_NOTE - 3).rev().find(|i| note.is_char_boundary(*i)).unwrap_or(0);
+    let end = (0..=LONGEST_NOTE - 3)
+        .rev()
+        .find(|i| note.is_char_boundary(*i))
+        .unwrap_or(0);
     format!("{}...", &note[..end])
 }
 
@@ -155,7 +181,10 @@ mod tests {
 
     fn planned(note: &str) -> PlannedEvent {
         PlannedEvent {
-            object: ObjectRef { kind: Kind::AddressPool, key: Key::new("", "edge") },
+            object: ObjectRef {
+                kind: Kind::AddressPool,
+                key: Key::new("", "edge"),
+            },
             uid: None,
             warning: false,
             reason: "SlotAdded",
@@ -174,7 +203,12 @@ mod tests {
         for _ in 0..3 {
             let (request, send) = server.next_request().await.unwrap();
             methods.push(request.method().to_string());
-            assert!(request.uri().path().starts_with("/apis/events.k8s.io/v1/namespaces/default/"));
+            assert!(
+                request
+                    .uri()
+                    .path()
+                    .starts_with("/apis/events.k8s.io/v1/namespaces/default/")
+            );
             send.send_response(Response::new(Body::from(b"{\"metadata\": {}}".to_vec())));
         }
         assert_eq!(methods, ["POST", "POST", "PATCH"]);

@@ -66,7 +66,11 @@ impl Health {
     /// Not ready: starting.
     pub fn new() -> Self {
         let what = "starting".to_owned();
-        Self(Arc::new(Mutex::new(Probe { ready: false, what, alive: None })))
+        Self(Arc::new(Mutex::new(Probe {
+            ready: false,
+            what,
+            alive: None,
+        })))
     }
 
     /// Sets whether the process is ready, and a word on what it does or waits for.
@@ -83,7 +87,11 @@ impl Health {
 
     fn readiness(&self) -> (StatusCode, String) {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let code = if state.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let code = if state.ready {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
         (code, format!("{}\n", state.what))
     }
 
@@ -109,7 +117,9 @@ impl Default for Health {
 /// # Errors
 /// A sentence with the remedy.
 pub async fn bind(listen: Listen) -> Result<Option<TcpListener>, String> {
-    let Listen::At(address) = listen else { return Ok(None) };
+    let Listen::At(address) = listen else {
+        return Ok(None);
+    };
     TcpListener::bind(address).await.map(Some).map_err(|error| {
         format!(
             "cannot listen on {address}: {error}; choose another address with --listen, \
@@ -150,13 +160,23 @@ mod tests {
     fn listen_addresses() {
         assert_eq!("0".parse(), Ok(Listen::Off));
         assert!(matches!("[::]:8080".parse(), Ok(Listen::At(_))));
-        assert!("8080".parse::<Listen>().unwrap_err().contains("0.0.0.0:8080"));
+        assert!(
+            "8080"
+                .parse::<Listen>()
+                .unwrap_err()
+                .contains("0.0.0.0:8080")
+        );
     }
 
     #[tokio::test]
     async fn a_port_in_use_is_explained() {
-        let taken = bind(Listen::At("127.0.0.1:0".parse().unwrap())).await.unwrap().unwrap();
-        let again = bind(Listen::At(taken.local_addr().unwrap())).await.unwrap_err();
+        let taken = bind(Listen::At("127.0.0.1:0".parse().unwrap()))
+            .await
+            .unwrap()
+            .unwrap();
+        let again = bind(Listen::At(taken.local_addr().unwrap()))
+            .await
+            .unwrap_err();
         assert!(again.contains("--listen"), "{again}");
     }
 
@@ -165,7 +185,10 @@ mod tests {
         let health = Health::new();
         health.set(false, "waiting for Node");
         let (code, text) = health.readiness();
-        assert_eq!((code, text.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "waiting for Node\n"));
+        assert_eq!(
+            (code, text.as_str()),
+            (StatusCode::SERVICE_UNAVAILABLE, "waiting for Node\n")
+        );
         health.beat();
         assert_eq!(health.liveness().0, StatusCode::OK);
     }

@@ -116,7 +116,10 @@ impl Candidate {
         let Some(stored) = stored else {
             self.seen = None;
             return Move::Create(Lease {
-                metadata: ObjectMeta { name: Some(self.terms.name.clone()), ..Default::default() },
+                metadata: ObjectMeta {
+                    name: Some(self.terms.name.clone()),
+                    ..Default::default()
+                },
                 spec: Some(self.claim(None, wall)),
             });
         };
@@ -128,7 +131,10 @@ impl Candidate {
         self.seen = Some((version, since));
         let spec = stored.spec.as_ref();
         let holder = holder(stored);
-        let term = spec.and_then(|s| s.lease_duration_seconds).unwrap_or(0).max(0);
+        let term = spec
+            .and_then(|s| s.lease_duration_seconds)
+            .unwrap_or(0)
+            .max(0);
         let expired = now >= since + Duration::from_secs(u64::from(term.unsigned_abs()));
         if holder.is_empty() || holder == self.terms.identity || expired {
             let mut lease = stored.clone();
@@ -172,7 +178,11 @@ impl Candidate {
 }
 
 fn holder(lease: &Lease) -> &str {
-    lease.spec.as_ref().and_then(|s| s.holder_identity.as_deref()).unwrap_or_default()
+    lease
+        .spec
+        .as_ref()
+        .and_then(|s| s.holder_identity.as_deref())
+        .unwrap_or_default()
 }
 
 /// Takes part in the election until the Lease is lost or `release` is
@@ -292,7 +302,9 @@ async fn give_up(api: &Api<Lease>, candidate: &Candidate, held: Option<Lease>) {
             return Ok(());
         }
         let lease = candidate.released(&held, Timestamp::now());
-        api.replace(name, &PostParams::default(), &lease).await.map(drop)
+        api.replace(name, &PostParams::default(), &lease)
+            .await
+            .map(drop)
     };
     match timeout(Duration::from_secs(3), release).await {
         Ok(Ok(())) => info!(lease = name, "released"),

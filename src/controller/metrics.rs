@@ -80,7 +80,11 @@ impl Metrics {
             Unit::Seconds,
             self.write_duration.clone(),
         );
-        registry.register("leader", "1 while this process holds the Lease", self.leader.clone());
+        registry.register(
+            "leader",
+            "1 while this process holds the Lease",
+            self.leader.clone(),
+        );
         registry.register(
             "refusals",
             "Objects whose last write was refused",
@@ -98,7 +102,8 @@ impl Metrics {
     pub fn planned(&self, took: Duration, refusals: usize) {
         self.plans.inc();
         self.plan_duration.observe(took.as_secs_f64());
-        self.refusals.set(i64::try_from(refusals).unwrap_or(i64::MAX));
+        self.refusals
+            .set(i64::try_from(refusals).unwrap_or(i64::MAX));
     }
 
     /// A write was answered.
@@ -110,7 +115,9 @@ impl Metrics {
             ("outcome", outcome.to_owned()),
         ];
         self.writes.get_or_create(&labels).inc();
-        self.write_duration.get_or_create(&[("verb", verb.to_owned())]).observe(took.as_secs_f64());
+        self.write_duration
+            .get_or_create(&[("verb", verb.to_owned())])
+            .observe(took.as_secs_f64());
     }
 
     /// A watch told something.
@@ -150,7 +157,13 @@ mod tests {
     fn names_follow_the_convention() {
         let metrics = Metrics::new();
         metrics.planned(Duration::from_millis(3), 0);
-        metrics.wrote("Service", "create", "new", "stored", Duration::from_millis(2));
+        metrics.wrote(
+            "Service",
+            "create",
+            "new",
+            "stored",
+            Duration::from_millis(2),
+        );
         let text = metrics.text().unwrap();
         for wanted in [
             "l2lb_build_info{version=",

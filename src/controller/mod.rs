@@ -62,9 +62,15 @@ pub async fn run(args: Args) -> Result<(), String> {
     let (mut leadership, election) = if args.no_leader_election {
         (Leadership::always(), None)
     } else {
-        let namespace = args.lease_namespace.as_deref().unwrap_or(client.default_namespace());
+        let namespace = args
+            .lease_namespace
+            .as_deref()
+            .unwrap_or(client.default_namespace());
         let api = Api::namespaced(client.clone(), namespace);
-        info!(lease = args.lease_name, namespace, identity, "taking part in the election");
+        info!(
+            lease = args.lease_name,
+            namespace, identity, "taking part in the election"
+        );
         let (leadership, task) = lease::start(api, terms(&args, &identity), release.clone());
         (leadership, Some(task))
     };
@@ -118,7 +124,9 @@ pub async fn run(args: Args) -> Result<(), String> {
 /// A sentence with the remedy.
 pub async fn connect() -> Result<Client, String> {
     let mut config = Config::infer().await.map_err(|error| {
-        format!("no cluster is known: {error}; set KUBECONFIG, or run it in a pod with a ServiceAccount")
+        format!(
+            "no cluster is known: {error}; set KUBECONFIG, or run it in a pod with a ServiceAccount"
+        )
     })?;
     // What is repeated, and when, is decided by the loop: it looks first.
     config.default_retry = false;
@@ -136,7 +144,10 @@ pub async fn connect() -> Result<Client, String> {
 /// This program's name and version.
 fn user_agent() -> String {
     let program = std::env::current_exe().ok();
-    let name = program.as_deref().and_then(|p| p.file_name()?.to_str()).unwrap_or("l2lb");
+    let name = program
+        .as_deref()
+        .and_then(|p| p.file_name()?.to_str())
+        .unwrap_or("l2lb");
     format!("{name}/{}", env!("CARGO_PKG_VERSION"))
 }
 
@@ -174,9 +185,15 @@ async fn stand_by(
 
 /// The pod's name, with something that no other process of that name has.
 fn identity() -> String {
-    let name = std::env::var("POD_NAME").ok().or_else(|| hostname::get().ok()?.into_string().ok());
+    let name = std::env::var("POD_NAME")
+        .ok()
+        .or_else(|| hostname::get().ok()?.into_string().ok());
     let random = RandomState::new().build_hasher().finish();
-    format!("{}_{:08x}", name.unwrap_or_else(|| "l2lb-controller".to_owned()), random as u32)
+    format!(
+        "{}_{:08x}",
+        name.unwrap_or_else(|| "l2lb-controller".to_owned()),
+        random as u32
+    )
 }
 
 /// The first signal cancels the token, the second ends the process.

@@ -38,7 +38,11 @@ pub fn api_resource(kind: Kind) -> ApiResource {
     ApiResource {
         group: group.to_owned(),
         version: version.to_owned(),
-        api_version: if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") },
+        api_version: if group.is_empty() {
+            version.to_owned()
+        } else {
+            format!("{group}/{version}")
+        },
         kind: kind.as_str().to_owned(),
         plural: plural.to_owned(),
     }
@@ -59,19 +63,29 @@ pub fn is_ours(kind: Kind) -> bool {
 pub fn is_metallb(kind: Kind) -> bool {
     matches!(
         kind,
-        Kind::IpAddressPool | Kind::L2Advertisement | Kind::BgpAdvertisement | Kind::ServiceL2Status
+        Kind::IpAddressPool
+            | Kind::L2Advertisement
+            | Kind::BgpAdvertisement
+            | Kind::ServiceL2Status
     )
 }
 
 /// The path of an object in the API.
 pub fn path(kind: Kind, key: &Key) -> String {
     let resource = api_resource(kind);
-    let root = if resource.group.is_empty() { "/api" } else { "/apis" };
+    let root = if resource.group.is_empty() {
+        "/api"
+    } else {
+        "/apis"
+    };
     let base = format!("{root}/{}", resource.api_version);
     if key.namespace.is_empty() {
         format!("{base}/{}/{}", resource.plural, key.name)
     } else {
-        format!("{base}/namespaces/{}/{}/{}", key.namespace, resource.plural, key.name)
+        format!(
+            "{base}/namespaces/{}/{}/{}",
+            key.namespace, resource.plural, key.name
+        )
     }
 }
 
@@ -89,7 +103,10 @@ mod tests {
             path(Kind::AddressPool, &Key::new("", "edge")),
             "/apis/l2lb.io/v1alpha1/l2addresspools/edge"
         );
-        assert_eq!(definition(Kind::IpAddressPool).unwrap(), "ipaddresspools.metallb.io");
+        assert_eq!(
+            definition(Kind::IpAddressPool).unwrap(),
+            "ipaddresspools.metallb.io"
+        );
         assert_eq!(definition(Kind::ServiceCidr), None);
     }
 }

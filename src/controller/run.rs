@@ -143,10 +143,15 @@ impl Loop {
         let round = self.plan(now);
         self.deadline = round.next_deadline;
         if round.changes.is_empty() {
-            round.events.into_iter().for_each(|event| self.parts.events.send(event));
+            round
+                .events
+                .into_iter()
+                .for_each(|event| self.parts.events.send(event));
             self.at_rest = Some(self.view.world().revision());
             // A deadline that has passed and left nothing to do is not due again at once.
-            self.deadline = self.deadline.map(|d| d.max(now + jiff::SignedDuration::from_millis(100)));
+            self.deadline = self
+                .deadline
+                .map(|d| d.max(now + jiff::SignedDuration::from_millis(100)));
             self.outages = 0;
             return self.next_wake();
         }
@@ -173,7 +178,9 @@ impl Loop {
             self.parts.health.set(true, "leading");
         } else {
             debug!(kinds = missing.join(", "), "waiting for watches");
-            self.parts.health.set(false, format!("waiting for {}", missing.join(", ")));
+            self.parts
+                .health
+                .set(false, format!("waiting for {}", missing.join(", ")));
         }
         self.waiting_for = missing;
         self.waiting_for.is_empty()
@@ -248,7 +255,9 @@ impl Loop {
         let (view, planner) = (&mut self.view, &mut self.planner);
         let round = tokio::task::block_in_place(|| view.plan(planner, now));
         let took = started.elapsed();
-        self.parts.metrics.planned(took, self.view.world().refusals.len());
+        self.parts
+            .metrics
+            .planned(took, self.view.world().refusals.len());
         debug!(changes = round.changes.len(), ?took, "planned");
         round
     }
@@ -261,7 +270,9 @@ impl Loop {
         let started = Instant::now();
         let (mut outage, mut heard, mut cut) = (false, false, false);
         while !outage && !cut {
-            let Some(stage) = batch.next_stage() else { break };
+            let Some(stage) = batch.next_stage() else {
+                break;
+            };
             let mut queue = VecDeque::from(stage);
             let mut pending = FuturesUnordered::new();
             loop {
@@ -292,12 +303,14 @@ impl Loop {
                         heard = true;
                     }
                 }
-                cut = started.elapsed() > pace.round
-                    && (heard || self.parts.drain.is_cancelled());
+                cut = started.elapsed() > pace.round && (heard || self.parts.drain.is_cancelled());
             }
         }
         if batch.skipped > 0 {
-            info!(changes = batch.skipped, "left out: their pool could not be written");
+            info!(
+                changes = batch.skipped,
+                "left out: their pool could not be written"
+            );
         }
         if !outage && !cut {
             for event in round.events {

@@ -17,9 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::answer::Answer;
 use super::resource;
 use crate::plan::{Action, Change, PlannedEvent, Planner, Stage};
-use crate::world::{
-    Key, Kind, ObjectRef, Observed, Options, Refusal, ResourceVersion, World,
-};
+use crate::world::{Key, Kind, ObjectRef, Observed, Options, Refusal, ResourceVersion, World};
 
 /// How long a creation without an answer may still come into effect: the
 /// deadline that the API server is given for a write, and a margin.
@@ -128,14 +126,19 @@ impl View {
         if self.definitions.is_none() {
             return vec!["CustomResourceDefinition"];
         }
-        resource::KINDS.iter().filter(|k| !self.listed.contains(k)).map(|k| k.as_str()).collect()
+        resource::KINDS
+            .iter()
+            .filter(|k| !self.listed.contains(k))
+            .map(|k| k.as_str())
+            .collect()
     }
 
     /// Plans, and holds back what must not be written yet: changes to objects
     /// whose state is uncertain, and Services whose pool is not in order.
     pub fn plan(&mut self, planner: &mut Planner, now: Timestamp) -> Round {
         self.world.set_now(now);
-        self.repeats.retain(|_, repeat| now.duration_since(repeat.first) < REPEAT_WINDOW);
+        self.repeats
+            .retain(|_, repeat| now.duration_since(repeat.first) < REPEAT_WINDOW);
         let plan = planner.plan(&self.world);
         self.drop_old_refusals(&plan.changes);
         let settle = self.unsettled.values().map(|u| u.not_before).min();
@@ -158,10 +161,15 @@ impl View {
             })
             .filter(|change| !self.unsettled.contains_key(&change.object))
             .filter(|change| {
-                !(needs_pool(change.stage) && change.pool.as_ref().is_some_and(|p| pools.contains(p)))
+                !(needs_pool(change.stage)
+                    && change.pool.as_ref().is_some_and(|p| pools.contains(p)))
             })
             .collect();
-        Round { changes, events: plan.events, next_deadline: deadline }
+        Round {
+            changes,
+            events: plan.events,
+            next_deadline: deadline,
+        }
     }
 
     /// Until when a change is not tried again, because the same was refused.
@@ -245,7 +253,9 @@ impl View {
 
     /// Whether a write may still come into effect: the Lease must not be handed on yet.
     pub fn has_writes_in_flight(&self, now: Timestamp) -> bool {
-        self.unsettled.values().any(|u| u.lands_until.is_some_and(|until| until > now))
+        self.unsettled
+            .values()
+            .any(|u| u.lands_until.is_some_and(|until| until > now))
     }
 
     fn known(&self, object: &ObjectRef) -> Option<&Known> {
@@ -268,10 +278,22 @@ impl View {
             }
             known.ahead &= ahead;
             if version == known.version && known.uid == uid && version.0 != 0 {
+                // A watch that was opened under an older definition drops the
+                // fields that came with a newer one; a fresh answer has them.
+                if ahead {
+                    self.world.observe(observed);
+                }
                 return;
             }
         }
-        known.insert(object.key.clone(), Known { uid, version, ahead });
+        known.insert(
+            object.key.clone(),
+            Known {
+                uid,
+                version,
+                ahead,
+            },
+        );
         if !ahead {
             self.unsettled.remove(&object);
         }
@@ -280,7 +302,10 @@ impl View {
 
     /// Takes an object out of the world for good.
     fn remove(&mut self, object: &ObjectRef, uid: Option<String>) {
-        let known = self.known.get_mut(&object.kind).and_then(|k| k.remove(&object.key));
+        let known = self
+            .known
+            .get_mut(&object.kind)
+            .and_then(|k| k.remove(&object.key));
         for uid in known.and_then(|k| k.uid).into_iter().chain(uid) {
             self.gone.insert(uid);
         }
@@ -291,7 +316,11 @@ impl View {
 
     fn unsettle(&mut self, change: &Change, not_before: Timestamp) {
         let pool = change.pool.clone().filter(|_| is_for_pool(change.stage));
-        let unsettled = Unsettled { not_before, lands_until: None, pool };
+        let unsettled = Unsettled {
+            not_before,
+            lands_until: None,
+            pool,
+        };
         self.unsettled.insert(change.object.clone(), unsettled);
     }
 
@@ -303,7 +332,14 @@ impl View {
         };
         // Every other write names the state that it is for: a late one does
         // no harm.
-        self.unsettle(change, if creation.is_some() { now + LANDING } else { now });
+        self.unsettle(
+            change,
+            if creation.is_some() {
+                now + LANDING
+            } else {
+                now
+            },
+        );
         if let Some(unsettled) = self.unsettled.get_mut(&change.object) {
             unsettled.lands_until = Some(now + LANDING);
         }
@@ -324,8 +360,15 @@ impl View {
         if matches!(change.action, Action::Delete { .. }) {
             return;
         }
-        let fresh = Repeat { content: change.content, count: 0, first: now };
-        let repeat = self.repeats.entry(object.clone()).or_insert_with(|| fresh.clone());
+        let fresh = Repeat {
+            content: change.content,
+            count: 0,
+            first: now,
+        };
+        let repeat = self
+            .repeats
+            .entry(object.clone())
+            .or_insert_with(|| fresh.clone());
         if repeat.content != change.content {
             *repeat = fresh;
         }
@@ -360,7 +403,12 @@ impl View {
             self.refused_pools.insert(object.clone(), pool.clone());
         }
         let retry_at = now + backoff(attempts);
-        let refusal = Refusal { message, retry_at, attempts, content: change.content };
+        let refusal = Refusal {
+            message,
+            retry_at,
+            attempts,
+            content: change.content,
+        };
         self.world.refuse(object.clone(), refusal);
     }
 
@@ -381,7 +429,8 @@ impl View {
             self.world.clear_refusal(object);
         }
         let refusals = &self.world.refusals;
-        self.refused_pools.retain(|object, _| refusals.contains_key(object));
+        self.refused_pools
+            .retain(|object, _| refusals.contains_key(object));
     }
 }
 

@@ -106,10 +106,7 @@ pub struct Source {
 }
 
 /// Starts the watches of some kinds and of the resource definitions.
-pub fn start(
-    source: &Source,
-    kinds: impl IntoIterator<Item = Kind>,
-) -> tokio::task::JoinSet<()> {
+pub fn start(source: &Source, kinds: impl IntoIterator<Item = Kind>) -> tokio::task::JoinSet<()> {
     let (changed, poke) = watch::channel(());
     let mut tasks = tokio::task::JoinSet::new();
     for kind in kinds {
@@ -123,8 +120,7 @@ async fn follow_kind(source: Source, kind: Kind, poke: watch::Receiver<()>) {
     let resource = resource::api_resource(kind);
     let (client, namespace) = (source.client.clone(), source.metallb_namespace.as_str());
     if kind == Kind::ServiceL2Status {
-        let api: Api<PartialObjectMeta<Raw>> =
-            Api::namespaced_with(client, namespace, &resource);
+        let api: Api<PartialObjectMeta<Raw>> = Api::namespaced_with(client, namespace, &resource);
         let read = |mut partial: PartialObjectMeta<Raw>| {
             partial.metadata.managed_fields = None;
             Ok(Observed::ServiceL2Status(Box::new(partial.metadata)))
@@ -148,7 +144,10 @@ async fn follow_kind(source: Source, kind: Kind, poke: watch::Receiver<()>) {
 
 fn reference(kind: Kind, metadata: &ObjectMeta) -> ObjectRef {
     let namespace = metadata.namespace.clone().unwrap_or_default();
-    ObjectRef { kind, key: Key::new(namespace, metadata.name.clone().unwrap_or_default()) }
+    ObjectRef {
+        kind,
+        key: Key::new(namespace, metadata.name.clone().unwrap_or_default()),
+    }
 }
 
 /// Follows one kind for ever. When its definition comes or goes (`poke`) an

@@ -33,7 +33,11 @@ pub struct Writer {
 impl Writer {
     /// A writer that writes only while `leadership` is held.
     pub fn new(client: Client, leadership: Leadership, metrics: Metrics) -> Self {
-        Self { client, leadership, metrics }
+        Self {
+            client,
+            leadership,
+            metrics,
+        }
     }
 
     /// Writes one change.
@@ -46,13 +50,16 @@ impl Writer {
         };
         let (verb, cause) = (change.action.verb(), change.cause.as_str());
         let kind = change.object.kind.as_str();
-        self.metrics.wrote(kind, verb, cause, answer.outcome(), started.elapsed());
+        self.metrics
+            .wrote(kind, verb, cause, answer.outcome(), started.elapsed());
         let object = &change.object;
         match (&answer, answer.message()) {
             (_, None) if verb == "status" => debug!(%object, verb, cause, "written"),
             (_, None) => info!(%object, verb, cause, "written"),
             (Answer::Outdated(_), Some(why)) => info!(%object, verb, cause, why, "outdated"),
-            (_, Some(why)) => warn!(%object, verb, cause, outcome = answer.outcome(), why, "not written"),
+            (_, Some(why)) => {
+                warn!(%object, verb, cause, outcome = answer.outcome(), why, "not written")
+            }
         }
         answer
     }
@@ -70,7 +77,9 @@ impl Writer {
                 let mut value: Value =
                     serde_json::from_slice(&body).map_err(|error| error.to_string())?;
                 answer::complete(object, &mut value);
-                Observed::read(object.kind, value).map(Some).map_err(|error| error.to_string())
+                Observed::read(object.kind, value)
+                    .map(Some)
+                    .map_err(|error| error.to_string())
             }
             _ => Err(answer::sentence(status, &body)),
         }
@@ -85,17 +94,30 @@ impl Writer {
             Action::Patch(body) => {
                 let path = format!("{path}?fieldManager={FIELD_MANAGER}&{SERVER_TIMEOUT}");
                 let merge = Some("application/merge-patch+json");
-                self.send(Method::PATCH, &path, merge, Some(&body.to_json())).await
+                self.send(Method::PATCH, &path, merge, Some(&body.to_json()))
+                    .await
             }
-            Action::ApplyStatus(body) => self.apply(&format!("{path}/status"), &body.to_json(), true).await,
-            Action::Delete { uid, resource_version } => {
+            Action::ApplyStatus(body) => {
+                self.apply(&format!("{path}/status"), &body.to_json(), true)
+                    .await
+            }
+            Action::Delete {
+                uid,
+                resource_version,
+            } => {
                 let options = json!({
                     "apiVersion": "v1",
                     "kind": "DeleteOptions",
                     "preconditions": {"uid": uid, "resourceVersion": resource_version},
                 });
                 let path = format!("{path}?{SERVER_TIMEOUT}");
-                self.send(Method::DELETE, &path, Some("application/json"), Some(&options)).await
+                self.send(
+                    Method::DELETE,
+                    &path,
+                    Some("application/json"),
+                    Some(&options),
+                )
+                .await
             }
         };
         let (status, body) = match sent {
@@ -143,7 +165,13 @@ impl Writer {
         force: bool,
     ) -> Result<(StatusCode, Vec<u8>), String> {
         let path = format!("{path}?fieldManager={FIELD_MANAGER}&force={force}&{SERVER_TIMEOUT}");
-        self.send(Method::PATCH, &path, Some("application/apply-patch+yaml"), Some(body)).await
+        self.send(
+            Method::PATCH,
+            &path,
+            Some("application/apply-patch+yaml"),
+            Some(body),
+        )
+        .await
     }
 
     /// Sends a request and waits for the whole answer. An error means that
@@ -164,12 +192,21 @@ impl Writer {
             Some(body) => serde_json::to_vec(body).map_err(|error| error.to_string())?,
             None => Vec::new(),
         };
-        let request = request.body(Body::from(bytes)).map_err(|error| error.to_string())?;
+        let request = request
+            .body(Body::from(bytes))
+            .map_err(|error| error.to_string())?;
         let exchange = async {
-            let response = self.client.send(request).await.map_err(|error| error.to_string())?;
+            let response = self
+                .client
+                .send(request)
+                .await
+                .map_err(|error| error.to_string())?;
             let status = response.status();
-            let bytes =
-                response.into_body().collect_bytes().await.map_err(|error| error.to_string())?;
+            let bytes = response
+                .into_body()
+                .collect_bytes()
+                .await
+                .map_err(|error| error.to_string())?;
             Ok((status, bytes.to_vec()))
         };
         match tokio::time::timeout(TIMEOUT, exchange).await {

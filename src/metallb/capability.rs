@@ -75,16 +75,21 @@ fn has_spec_field(definition: &CustomResourceDefinition, field: &str) -> bool {
     ) -> Option<&std::collections::BTreeMap<String, JSONSchemaProps>> {
         schema.properties.as_ref()
     }
-    definition.spec.versions.iter().filter(|v| v.served).any(|version| {
-        version
-            .schema
-            .as_ref()
-            .and_then(|s| s.open_api_v3_schema.as_ref())
-            .and_then(properties)
-            .and_then(|p| p.get("spec"))
-            .and_then(properties)
-            .is_some_and(|p| p.contains_key(field))
-    })
+    definition
+        .spec
+        .versions
+        .iter()
+        .filter(|v| v.served)
+        .any(|version| {
+            version
+                .schema
+                .as_ref()
+                .and_then(|s| s.open_api_v3_schema.as_ref())
+                .and_then(properties)
+                .and_then(|p| p.get("spec"))
+                .and_then(properties)
+                .is_some_and(|p| p.contains_key(field))
+        })
 }
 
 #[cfg(test)]
@@ -92,8 +97,10 @@ mod tests {
     use super::*;
 
     fn definition(name: &str, fields: &[&str]) -> CustomResourceDefinition {
-        let fields: serde_json::Map<_, _> =
-            fields.iter().map(|f| ((*f).to_owned(), serde_json::json!({"type": "string"}))).collect();
+        let fields: serde_json::Map<_, _> = fields
+            .iter()
+            .map(|f| ((*f).to_owned(), serde_json::json!({"type": "string"})))
+            .collect();
         serde_json::from_value(serde_json::json!({
             "metadata": {"name": name},
             "spec": {"group": "metallb.io", "scope": "Namespaced",

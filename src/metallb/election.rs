@@ -45,7 +45,13 @@ pub fn rank(node: &str, address: &str) -> Rank {
 
 /// The initial state of SHA-256 (FIPS 180-4, 5.3.3).
 const INITIAL: [u32; 8] = [
-    0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab,
+    0x6a09_e667,
+    0xbb67_ae85,
+    0x3c6e_f372,
+    0xa54f_f53a,
+    0x510e_527f,
+    0x9b05_688c,
+    0x1f83_d9ab,
     0x5be0_cd19,
 ];
 
@@ -86,13 +92,19 @@ mod tests {
     fn the_short_way_is_the_long_way() {
         for length in 1..80 {
             let node = "n".repeat(length);
-            assert_eq!(rank(&node, "203.0.113.7"), rank_of_any_length(&node, "203.0.113.7"));
+            assert_eq!(
+                rank(&node, "203.0.113.7"),
+                rank_of_any_length(&node, "203.0.113.7")
+            );
         }
     }
 
     #[test]
     fn the_first_address_is_by_text() {
-        let both = ["203.0.113.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        let both = [
+            "203.0.113.1".parse().unwrap(),
+            "2001:db8::1".parse().unwrap(),
+        ];
         assert_eq!(deciding_address(&both).unwrap(), "2001:db8::1");
     }
 }

@@ -27,7 +27,11 @@ pub struct IpAddressPoolSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_assign: Option<bool>,
     /// Leave out .0 and .255.
-    #[serde(default, rename = "avoidBuggyIPs", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        rename = "avoidBuggyIPs",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub avoid_buggy_ips: Option<bool>,
     /// Who may allocate from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -64,10 +68,18 @@ pub struct ServiceAllocation {
 #[serde(rename_all = "camelCase")]
 pub struct L2AdvertisementSpec {
     /// Pools by name.
-    #[serde(default, rename = "ipAddressPools", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        rename = "ipAddressPools",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub ip_address_pools: Vec<String>,
     /// Pools by label.
-    #[serde(default, rename = "ipAddressPoolSelectors", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        rename = "ipAddressPoolSelectors",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub ip_address_pool_selectors: Vec<LabelSelector>,
     /// Nodes that may announce.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -110,15 +122,27 @@ pub struct PreferredNodeSelector {
 #[serde(rename_all = "camelCase")]
 pub struct BgpAdvertisementSpec {
     /// Pools by name.
-    #[serde(default, rename = "ipAddressPools", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        rename = "ipAddressPools",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub ip_address_pools: Vec<String>,
     /// Pools by label.
-    #[serde(default, rename = "ipAddressPoolSelectors", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        rename = "ipAddressPoolSelectors",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub ip_address_pool_selectors: Vec<LabelSelector>,
     /// Prefix length of what is announced for IPv4; 32 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aggregation_length: Option<i32>,
     /// Prefix length of what is announced for IPv6; 128 if absent.
-    #[serde(default, rename = "aggregationLengthV6", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        rename = "aggregationLengthV6",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub aggregation_length_v6: Option<i32>,
 }

@@ -24,7 +24,11 @@ pub(super) fn addresses(
     if let Some(child) = child {
         let own = owned(world, served, child, books);
         for family in &served.families {
-            found.extend(own.iter().find(|a| Family::of(**a) == *family).map(|a| (*family, *a)));
+            found.extend(
+                own.iter()
+                    .find(|a| Family::of(**a) == *family)
+                    .map(|a| (*family, *a)),
+            );
         }
     }
     let missing: Vec<Family> = served
@@ -42,8 +46,17 @@ pub(super) fn addresses(
     let mut unnamed = Vec::new();
     for family in missing {
         let of_family = |a: &IpAddr| Family::of(*a) == family;
-        let had = if child.is_none() { remembered(served, home) } else { Vec::new() };
-        let reserved = served.object.spec.addresses.iter().filter_map(|a| a.parse().ok());
+        let had = if child.is_none() {
+            remembered(served, home)
+        } else {
+            Vec::new()
+        };
+        let reserved = served
+            .object
+            .spec
+            .addresses
+            .iter()
+            .filter_map(|a| a.parse().ok());
         let named = had
             .into_iter()
             .chain(reserved)
@@ -59,8 +72,14 @@ pub(super) fn addresses(
     }
     if !unnamed.is_empty() {
         let fixed: Vec<IpAddr> = found.iter().map(|(_, a)| *a).collect();
-        let chosen =
-            books.choose(&served.pool, &unnamed, &fixed, home, &served.set, &served.key)?;
+        let chosen = books.choose(
+            &served.pool,
+            &unnamed,
+            &fixed,
+            home,
+            &served.set,
+            &served.key,
+        )?;
         found.extend(unnamed.into_iter().zip(chosen));
     }
     found.sort_by_key(|(family, _)| served.families.iter().position(|f| f == family));
@@ -80,8 +99,9 @@ fn owned(world: &World, served: &Served, child: &Child, books: &Books<'_>) -> Ve
     let edited = own.is_empty() || own.iter().any(|a| !before.contains(a));
     if edited && !before.is_empty() {
         let has = |all: &[IpAddr], family| all.iter().any(|a| Family::of(*a) == family);
-        let same_families =
-            Family::BOTH.into_iter().all(|family| has(&own, family) == has(&before, family));
+        let same_families = Family::BOTH
+            .into_iter()
+            .all(|family| has(&own, family) == has(&before, family));
         let usable = |a: &IpAddr| {
             is_held_only_by(world, *a, &child.key) || books.is_free(&served.pool, *a, &served.key)
         };
@@ -97,7 +117,9 @@ fn owned(world: &World, served: &Served, child: &Child, books: &Books<'_>) -> Ve
 fn written<'a>(served: &'a Served, child: &Child) -> Option<&'a crate::api::SlotStatus> {
     let slots = &served.object.status.as_ref()?.slots;
     // Slots are sorted by number and seldom have gaps.
-    let likely = slots.get(child.slot as usize).filter(|s| s.service == child.key.name);
+    let likely = slots
+        .get(child.slot as usize)
+        .filter(|s| s.service == child.key.name);
     likely.or_else(|| slots.iter().find(|s| s.service == child.key.name))
 }
 
@@ -110,19 +132,27 @@ fn keeps(world: &World, served: &Served, child: &Child, address: IpAddr) -> bool
     if !served.pool.ranges.contains(address) {
         return false;
     }
-    world.holders(address).filter(|other| **other != child.key).all(|other| {
-        match world.child(other) {
-            Some(other) => {
-                // Two children name it: MetalLB's choice, else the older one.
-                !other.allocated.contains(&address) && claim(child) < claim(other)
+    world
+        .holders(address)
+        .filter(|other| **other != child.key)
+        .all(|other| {
+            match world.child(other) {
+                Some(other) => {
+                    // Two children name it: MetalLB's choice, else the older one.
+                    !other.allocated.contains(&address) && claim(child) < claim(other)
+                }
+                None => false,
             }
-            None => false,
-        }
-    })
+        })
 }
 
 fn claim(child: &Child) -> (bool, Option<jiff::Timestamp>, &Key) {
-    let created = child.service.metadata.creation_timestamp.as_ref().map(|t| t.0);
+    let created = child
+        .service
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map(|t| t.0);
     (child.terminating, created, &child.key)
 }
 

@@ -111,7 +111,12 @@ pub(crate) fn appraise(world: &World, pool: &str) -> Appraisal {
         Some(Stored::Valid(lb)) => lb.spec.address_pool == pool,
         _ => false,
     };
-    let keys: Vec<Key> = environment.order.iter().filter(|k| of_pool(k)).cloned().collect();
+    let keys: Vec<Key> = environment
+        .order
+        .iter()
+        .filter(|k| of_pool(k))
+        .cloned()
+        .collect();
     let gates: Vec<(Key, Gate)> = keys
         .into_iter()
         .map(|key| {
@@ -139,7 +144,10 @@ pub(crate) fn appraise(world: &World, pool: &str) -> Appraisal {
         })
         .collect();
     let pool = view.as_ref().map(|view| ledger.close(view));
-    Appraisal { pool, load_balancers }
+    Appraisal {
+        pool,
+        load_balancers,
+    }
 }
 
 /// Which addresses of the pool are free, as one load balancer after the other is served.
@@ -151,14 +159,24 @@ struct Ledger<'a> {
 
 impl<'a> Ledger<'a> {
     fn new(world: &World, environment: &'a Environment, pool: Option<&'a PoolView>) -> Self {
-        let all = world.held().chain(environment.node_addresses.keys().copied());
-        let taken = all.filter(|a| pool.is_some_and(|p| offers(p, *a))).collect();
-        Self { pool, environment, taken }
+        let all = world
+            .held()
+            .chain(environment.node_addresses.keys().copied());
+        let taken = all
+            .filter(|a| pool.is_some_and(|p| offers(p, *a)))
+            .collect();
+        Self {
+            pool,
+            environment,
+            taken,
+        }
     }
 
     /// Free addresses of a family: for anybody, and reserved by others than `key`.
     fn free(&self, family: Family, key: Option<&Key>) -> (u128, u128) {
-        let Some(pool) = self.pool.filter(|p| !p.terminating) else { return (0, 0) };
+        let Some(pool) = self.pool.filter(|p| !p.terminating) else {
+            return (0, 0);
+        };
         let of_family = |a: &&IpAddr| Family::of(**a) == family;
         let taken = self.taken.iter().filter(of_family).count() as u128;
         let reserved = self
@@ -172,7 +190,12 @@ impl<'a> Ledger<'a> {
                     && !self.taken.contains(*a)
             })
             .count() as u128;
-        (pool.capacity(family).saturating_sub(taken).saturating_sub(reserved), reserved)
+        (
+            pool.capacity(family)
+                .saturating_sub(taken)
+                .saturating_sub(reserved),
+            reserved,
+        )
     }
 
     fn enter(
@@ -183,15 +206,24 @@ impl<'a> Ledger<'a> {
         slots: &Slots,
     ) -> Service {
         let children = world.children.get(&served.key);
-        let before: BTreeMap<Family, (u128, u128)> =
-            served.families.iter().map(|f| (*f, self.free(*f, Some(&served.key)))).collect();
+        let before: BTreeMap<Family, (u128, u128)> = served
+            .families
+            .iter()
+            .map(|f| (*f, self.free(*f, Some(&served.key))))
+            .collect();
         let mut needs: BTreeMap<Family, Need> = BTreeMap::new();
         for slot in &slots.slots {
-            let had = children.and_then(|c| c.get(&slot.number)).map(|c| &c.addresses);
-            let new = slot.addresses.iter().filter(|a| had.is_none_or(|had| !had.contains(a)));
+            let had = children
+                .and_then(|c| c.get(&slot.number))
+                .map(|c| &c.addresses);
+            let new = slot
+                .addresses
+                .iter()
+                .filter(|a| had.is_none_or(|had| !had.contains(a)));
             for address in new {
                 let need = needs.entry(Family::of(*address)).or_default();
-                need.nodes.push(load_balancer::display_name(environment, &slot.home));
+                need.nodes
+                    .push(load_balancer::display_name(environment, &slot.home));
                 self.taken.insert(*address);
             }
         }
@@ -201,7 +233,11 @@ impl<'a> Ledger<'a> {
             for family in &served.families {
                 // A new slot needs them all, whichever it was that ran out first.
                 if !exists || unmet.families.contains(family) {
-                    needs.entry(*family).or_default().nodes.push(unmet.node.clone());
+                    needs
+                        .entry(*family)
+                        .or_default()
+                        .nodes
+                        .push(unmet.node.clone());
                 }
             }
         }
@@ -210,7 +246,11 @@ impl<'a> Ledger<'a> {
             (need.free, need.reserved) = before.get(family).copied().unwrap_or_default();
         }
         let set = &served.set;
-        let limit = served.object.spec.max_nodes.map_or(usize::MAX, |m| m as usize);
+        let limit = served
+            .object
+            .spec
+            .max_nodes
+            .map_or(usize::MAX, |m| m as usize);
         Service {
             families: served.families.clone(),
             nodes: set.members.iter().map(|m| m.name.clone()).collect(),
@@ -229,9 +269,8 @@ impl<'a> Ledger<'a> {
     }
 
     fn close(self, view: &Arc<PoolView>) -> PoolAppraisal {
-        let why = |v: &crate::api::condition::Verdict| {
-            (!v.holds).then(|| (v.reason, v.message.clone()))
-        };
+        let why =
+            |v: &crate::api::condition::Verdict| (!v.holds).then(|| (v.reason, v.message.clone()));
         PoolAppraisal {
             refused: why(&view.accepted),
             unconfigured: why(&view.configured),

@@ -46,7 +46,12 @@ impl Counts {
     }
 
     fn get(&self, id: u32) -> i64 {
-        let base = self.base.as_ref().and_then(|b| b.get(id as usize)).copied().unwrap_or(0);
+        let base = self
+            .base
+            .as_ref()
+            .and_then(|b| b.get(id as usize))
+            .copied()
+            .unwrap_or(0);
         base + self.delta.get(&id).copied().unwrap_or(0)
     }
 }
@@ -59,11 +64,17 @@ struct Matrix {
 
 impl Matrix {
     fn cell(&self, home: u32, heir: u32) -> u32 {
-        self.cells.get(home as usize * self.width + heir as usize).copied().unwrap_or(0)
+        self.cells
+            .get(home as usize * self.width + heir as usize)
+            .copied()
+            .unwrap_or(0)
     }
 
     fn add(&mut self, home: u32, heir: u32) {
-        if let Some(cell) = self.cells.get_mut(home as usize * self.width + heir as usize) {
+        if let Some(cell) = self
+            .cells
+            .get_mut(home as usize * self.width + heir as usize)
+        {
             *cell += 1;
         }
     }
@@ -119,9 +130,9 @@ impl<'a> Books<'a> {
     /// Of how many slots, of all load balancers, a node is the home.
     pub fn homes(&mut self, member: &Member) -> i64 {
         if self.homes.base.is_none() {
-            self.homes.base = Some(self.count(|child| {
-                (child.retire_at.is_none()).then_some(child.home.as_str())
-            }));
+            self.homes.base = Some(
+                self.count(|child| (child.retire_at.is_none()).then_some(child.home.as_str())),
+            );
         }
         self.homes.get(member.id)
     }
@@ -136,8 +147,15 @@ impl<'a> Books<'a> {
 
     fn count(&self, of: impl Fn(&crate::world::Child) -> Option<&str>) -> Vec<i64> {
         let mut counts = vec![0; self.ids.len()];
-        for child in self.world.children.values().flat_map(|slots| slots.values()) {
-            let id = of(child).filter(|_| !child.terminating).and_then(|v| self.ids.get(v));
+        for child in self
+            .world
+            .children
+            .values()
+            .flat_map(|slots| slots.values())
+        {
+            let id = of(child)
+                .filter(|_| !child.terminating)
+                .and_then(|v| self.ids.get(v));
             if let Some(count) = id.and_then(|id| counts.get_mut(id as usize)) {
                 *count += 1;
             }
@@ -151,17 +169,25 @@ impl<'a> Books<'a> {
         let taken = self.world.is_held(address)
             || self.given.contains(&address)
             || self.environment.node_addresses.contains_key(&address);
-        let reserved_by_other =
-            self.environment.reserved.get(&address).is_some_and(|by| by != load_balancer);
+        let reserved_by_other = self
+            .environment
+            .reserved
+            .get(&address)
+            .is_some_and(|by| by != load_balancer);
         offered && !taken && !reserved_by_other
     }
 
     /// How many addresses of a pool are in use, those given out in this plan
     /// among them.
     pub fn in_use(&self, pool: &PoolView, family: Family) -> usize {
-        let new = self.given.iter().copied().filter(|a| !self.world.is_held(*a));
+        let new = self
+            .given
+            .iter()
+            .copied()
+            .filter(|a| !self.world.is_held(*a));
         let all = self.world.held().chain(new);
-        all.filter(|a| Family::of(*a) == family && pool.ranges.contains(*a)).count()
+        all.filter(|a| Family::of(*a) == family && pool.ranges.contains(*a))
+            .count()
     }
 
     /// Gives an address out: nobody else gets it in this plan.
@@ -265,7 +291,11 @@ impl<'a> Books<'a> {
         let mut best = (u32::MAX, picks.clone(), None);
         if let (Some(home_id), false) = (self.ids.get(home), others.is_empty()) {
             let matrix = self.matrix();
-            let least = others.iter().map(|m| matrix.cell(home_id, m.id)).min().unwrap_or(0);
+            let least = others
+                .iter()
+                .map(|m| matrix.cell(home_id, m.id))
+                .min()
+                .unwrap_or(0);
             // Vary one family at a time; the first address by text decides.
             'search: for family in 0..lists.len() {
                 let mut seen: Option<String> = None;
@@ -311,15 +341,28 @@ impl<'a> Books<'a> {
             self.matrix = Some(built);
         }
         // Built above; an empty one only stands in for the type checker.
-        self.matrix.get_or_insert(Matrix { width: 0, cells: Vec::new() })
+        self.matrix.get_or_insert(Matrix {
+            width: 0,
+            cells: Vec::new(),
+        })
     }
 
     fn build_matrix(&mut self) -> Matrix {
         let width = self.ids.len();
-        let mut matrix = Matrix { width, cells: vec![0; width * width] };
+        let mut matrix = Matrix {
+            width,
+            cells: vec![0; width * width],
+        };
         let sets = self.environment.sets();
-        for child in self.world.children.values().flat_map(|slots| slots.values()) {
-            let Some(home) = self.ids.get(&child.home) else { continue };
+        for child in self
+            .world
+            .children
+            .values()
+            .flat_map(|slots| slots.values())
+        {
+            let Some(home) = self.ids.get(&child.home) else {
+                continue;
+            };
             let Some(set) = sets.get(&(child.pool.as_str(), child.candidates.as_str())) else {
                 continue;
             };
@@ -332,10 +375,15 @@ impl<'a> Books<'a> {
                     *heir
                 }
                 (_, Some(deciding)) => {
-                    let others: Vec<_> =
-                        set.members.iter().filter(|m| *m.value != *child.home).collect();
+                    let others: Vec<_> = set
+                        .members
+                        .iter()
+                        .filter(|m| *m.value != *child.home)
+                        .collect();
                     let heir = heir_of(&deciding, &others);
-                    self.heirs.0.insert(child.key.clone(), (deciding, Arc::clone(set), heir));
+                    self.heirs
+                        .0
+                        .insert(child.key.clone(), (deciding, Arc::clone(set), heir));
                     heir
                 }
                 (_, None) => None,
@@ -352,5 +400,8 @@ impl<'a> Books<'a> {
 }
 
 fn heir_of(deciding: &str, others: &[&Member]) -> Option<u32> {
-    others.iter().min_by_key(|m| election::rank(&m.name, deciding)).map(|m| m.id)
+    others
+        .iter()
+        .min_by_key(|m| election::rank(&m.name, deciding))
+        .map(|m| m.id)
 }

@@ -41,7 +41,11 @@ pub struct Body(Form);
 #[derive(Clone, Debug, PartialEq)]
 enum Form {
     Ready(Value),
-    Service { template: Arc<ServiceTemplate>, slot: Box<SlotPlan>, version: Option<String> },
+    Service {
+        template: Arc<ServiceTemplate>,
+        slot: Box<SlotPlan>,
+        version: Option<String>,
+    },
 }
 
 impl Body {
@@ -62,7 +66,11 @@ impl Body {
     pub fn to_json(&self) -> Value {
         match &self.0 {
             Form::Ready(value) => value.clone(),
-            Form::Service { template, slot, version } => {
+            Form::Service {
+                template,
+                slot,
+                version,
+            } => {
                 let mut value = json!(template.service(slot));
                 if let Some(version) = version {
                     value["metadata"]["resourceVersion"] = json!(version);

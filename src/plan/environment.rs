@@ -84,7 +84,10 @@ pub(super) struct CandidateSet {
 
 impl CandidateSet {
     pub fn member(&self, value: &str) -> Option<&Member> {
-        let found = self.members.binary_search_by(|m| (*m.value).cmp(value)).ok()?;
+        let found = self
+            .members
+            .binary_search_by(|m| (*m.value).cmp(value))
+            .ok()?;
         self.members.get(found)
     }
 }
@@ -109,8 +112,11 @@ impl Environment {
     /// same `Arc`, by which [`super::Planner`] knows that it did not.
     pub fn read(world: &World, previous: &Self) -> Self {
         let nodes = read_nodes(world);
-        let by_value =
-            nodes.iter().enumerate().map(|(i, n)| (Arc::clone(&n.value), i)).collect();
+        let by_value = nodes
+            .iter()
+            .enumerate()
+            .map(|(i, n)| (Arc::clone(&n.value), i))
+            .collect();
         let mut order: Vec<_> = world
             .load_balancers
             .iter()
@@ -120,7 +126,9 @@ impl Environment {
         let order: Vec<Key> = order.into_iter().map(|(_, key)| key.clone()).collect();
         let mut reserved = HashMap::new();
         for key in &order {
-            let Some(Stored::Valid(lb)) = world.load_balancers.get(key) else { continue };
+            let Some(Stored::Valid(lb)) = world.load_balancers.get(key) else {
+                continue;
+            };
             if lb.metadata.deletion_timestamp.is_none() {
                 for address in lb.spec.addresses.iter().filter_map(|a| a.parse().ok()) {
                     reserved.entry(address).or_insert_with(|| key.clone());
@@ -135,11 +143,23 @@ impl Environment {
         let pools = super::pool::read_all(world)
             .into_iter()
             .map(|view| {
-                let same = previous.pools.get(&view.name).filter(|old| ***old == view).cloned();
+                let same = previous
+                    .pools
+                    .get(&view.name)
+                    .filter(|old| ***old == view)
+                    .cloned();
                 (view.name.clone(), same.unwrap_or_else(|| Arc::new(view)))
             })
             .collect();
-        Self { nodes, by_value, pools, order, reserved, node_addresses, sets: BTreeMap::new() }
+        Self {
+            nodes,
+            by_value,
+            pools,
+            order,
+            reserved,
+            node_addresses,
+            sets: BTreeMap::new(),
+        }
     }
 
     /// The node of a label value.
@@ -160,25 +180,31 @@ impl Environment {
             return Arc::clone(set);
         }
         let selector = pool.node_selector.and(own);
-        let selected = self.nodes.iter().filter(|n| !n.excluded && selector.matches(&n.labels));
+        let selected = self
+            .nodes
+            .iter()
+            .filter(|n| !n.excluded && selector.matches(&n.labels));
         let (good, bad): (Vec<_>, Vec<_>) = selected.partition(|n| n.identifiable);
         let mut members: Vec<Member> = good
-                .into_iter()
-                .map(|n| Member {
-                    name: n.name.clone(),
-                    value: Arc::clone(&n.value),
-                    hostname: n.hostname.clone().unwrap_or_default(),
-                    standing: n.standing(pool.on_cordon),
-                    since: n.since,
-                    id: ids.id(&n.value),
-                })
-                .collect();
+            .into_iter()
+            .map(|n| Member {
+                name: n.name.clone(),
+                value: Arc::clone(&n.value),
+                hostname: n.hostname.clone().unwrap_or_default(),
+                standing: n.standing(pool.on_cordon),
+                since: n.since,
+                id: ids.id(&n.value),
+            })
+            .collect();
         members.sort_by(|a, b| a.value.cmp(&b.value));
         let set = CandidateSet {
             pool: pool.name.clone(),
             id: selector.digest(),
             members,
-            unidentifiable: bad.into_iter().map(|n| (n.name.clone(), n.hostname.clone())).collect(),
+            unidentifiable: bad
+                .into_iter()
+                .map(|n| (n.name.clone(), n.hostname.clone()))
+                .collect(),
             selector,
         };
         let same = previous.sets.get(&key).filter(|old| ***old == set).cloned();
@@ -190,12 +216,16 @@ impl Environment {
     /// Every set that was asked for, by pool and id: two selectors that are
     /// written differently and come to the same share one.
     pub fn sets(&self) -> BTreeMap<(&str, &str), &Arc<CandidateSet>> {
-        self.sets.values().map(|s| ((s.pool.as_str(), s.id.as_str()), s)).collect()
+        self.sets
+            .values()
+            .map(|s| ((s.pool.as_str(), s.id.as_str()), s))
+            .collect()
     }
 
     /// Forgets the sets that nobody asks for any more.
     pub fn drop_sets_except(&mut self, wanted: &BTreeSet<(String, String)>) {
-        self.sets.retain(|_, s| wanted.contains(&(s.pool.clone(), s.id.clone())));
+        self.sets
+            .retain(|_, s| wanted.contains(&(s.pool.clone(), s.id.clone())));
     }
 }
 
@@ -226,7 +256,10 @@ fn read_nodes(world: &World) -> Vec<NodeView> {
             *hostnames.entry(hostname).or_default() += 1;
         }
     }
-    let is_unique = |node: &Node| node.hostname().is_some_and(|h| hostnames.get(h) == Some(&1));
+    let is_unique = |node: &Node| {
+        node.hostname()
+            .is_some_and(|h| hostnames.get(h) == Some(&1))
+    };
     world
         .nodes
         .values()

@@ -17,7 +17,11 @@ pub(super) enum Gate {
     /// It is served.
     Open(Box<Served>),
     /// It is not, and nothing of it is changed.
-    Shut { verdict: Verdict, pool: Option<String>, set: Option<Arc<CandidateSet>> },
+    Shut {
+        verdict: Verdict,
+        pool: Option<String>,
+        set: Option<Arc<CandidateSet>>,
+    },
     /// It is being deleted.
     Leaving,
 }
@@ -69,7 +73,9 @@ pub(super) fn judge(
         Some(Stored::Broken { error, .. }) => {
             return shut(
                 Reason::Unreadable,
-                format!("the stored object cannot be read ({error}): write it anew with kubectl replace"),
+                format!(
+                    "the stored object cannot be read ({error}): write it anew with kubectl replace"
+                ),
             );
         }
         None => return Gate::Leaving,
@@ -108,19 +114,26 @@ fn open(
     let retirement = check_spec(key, object).map_err(|message| (Reason::InvalidSpec, message))?;
     let own = own_selector(object)
         .map_err(|e| (Reason::InvalidSpec, format!("spec.nodeSelector: {e}")))?;
-    let pool = environment.pools.get(&object.spec.address_pool).cloned().ok_or_else(|| {
-        let mut known: Vec<&str> = environment.pools.keys().map(String::as_str).collect();
-        known.truncate(10);
-        let known = if known.is_empty() {
-            "there is none yet".to_owned()
-        } else {
-            format!("there are: {}", known.join(", "))
-        };
-        (
-            Reason::PoolNotFound,
-            format!("L2AddressPool {} does not exist; {known}", object.spec.address_pool),
-        )
-    })?;
+    let pool = environment
+        .pools
+        .get(&object.spec.address_pool)
+        .cloned()
+        .ok_or_else(|| {
+            let mut known: Vec<&str> = environment.pools.keys().map(String::as_str).collect();
+            known.truncate(10);
+            let known = if known.is_empty() {
+                "there is none yet".to_owned()
+            } else {
+                format!("there are: {}", known.join(", "))
+            };
+            (
+                Reason::PoolNotFound,
+                format!(
+                    "L2AddressPool {} does not exist; {known}",
+                    object.spec.address_pool
+                ),
+            )
+        })?;
     if let Some(selector) = &pool.namespace_selector {
         let labels = world.namespaces.get(&key.namespace).map(|n| &n.labels);
         let allowed = match labels {
@@ -141,7 +154,14 @@ fn open(
     pool.usable()?;
     let families = families(world, object, &pool)?;
     let set = environment.candidates(&pool, &own, previous, ids);
-    Ok(Served { key: key.clone(), object: Arc::clone(object), pool, set, families, retirement })
+    Ok(Served {
+        key: key.clone(),
+        object: Arc::clone(object),
+        pool,
+        set,
+        families,
+        retirement,
+    })
 }
 
 /// What the object alone decides; returns its retirement period.
@@ -161,7 +181,9 @@ pub(crate) fn read_spec(
     let mut problems = Vec::new();
     let name = &key.name;
     let is_dns_label = name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
         && !name.ends_with('-');
     if name.len() > names::MAX_LOAD_BALANCER_NAME || !is_dns_label {
         problems.push(Problem::new(
@@ -185,9 +207,10 @@ pub(crate) fn read_spec(
             ));
         }
     }
-    for (field, map) in
-        [("labels", &spec.service.labels), ("annotations", &spec.service.annotations)]
-    {
+    for (field, map) in [
+        ("labels", &spec.service.labels),
+        ("annotations", &spec.service.annotations),
+    ] {
         for bad in map.keys().filter(|k| names::is_reserved_key(k)) {
             problems.push(Problem::new(
                 format!("spec.service.{field}"),
@@ -211,7 +234,10 @@ pub(crate) fn read_spec(
     if retirement.is_none() {
         problems.push(Problem::new(
             "spec.retirementPeriod",
-            format!("{:?} is not a duration as in 24h or 1h30m", spec.retirement_period),
+            format!(
+                "{:?} is not a duration as in 24h or 1h30m",
+                spec.retirement_period
+            ),
         ));
     }
     (retirement.unwrap_or_default(), problems)
@@ -237,7 +263,11 @@ fn families(
         families.push(if dual { primary } else { first });
     }
     if dual && families.len() == 1 {
-        let other = if families[0] == Family::IPv4 { Family::IPv6 } else { Family::IPv4 };
+        let other = if families[0] == Family::IPv4 {
+            Family::IPv6
+        } else {
+            Family::IPv4
+        };
         families.push(other);
     }
     for family in &families {

@@ -125,8 +125,13 @@ pub(super) fn decide(
             });
         }
     }
-    result.wanted =
-        served.set.members.len().min(served.object.spec.max_nodes.map_or(usize::MAX, |m| m as usize));
+    result.wanted = served.set.members.len().min(
+        served
+            .object
+            .spec
+            .max_nodes
+            .map_or(usize::MAX, |m| m as usize),
+    );
     retire(world.now, served, &mut drafts, books, &mut result);
     join(world, served, &mut drafts, books, &mut result);
     drafts.sort_by_key(|d| d.number);
@@ -157,7 +162,10 @@ fn retire(
     }
     let mut homes: BTreeSet<&str> = BTreeSet::new();
     let (mut staying, mut leaving): (Vec<usize>, Vec<usize>) = (0..drafts.len()).partition(|i| {
-        served.set.member(&drafts[*i].home).is_some_and(|m| homes.insert(&m.value))
+        served
+            .set
+            .member(&drafts[*i].home)
+            .is_some_and(|m| homes.insert(&m.value))
     });
     let before = drafts.iter().filter(|d| d.retire_at.is_none()).count();
     // The last ones in that order go first when maxNodes was lowered.
@@ -213,18 +221,32 @@ fn join(
     books: &mut Books<'_>,
     result: &mut Slots,
 ) {
-    let homes: BTreeSet<&str> =
-        drafts.iter().filter(|d| d.retire_at.is_none()).map(|d| d.home.as_str()).collect();
-    let settled = homes.iter().filter(|h| served.set.member(h).is_some()).count();
+    let homes: BTreeSet<&str> = drafts
+        .iter()
+        .filter(|d| d.retire_at.is_none())
+        .map(|d| d.home.as_str())
+        .collect();
+    let settled = homes
+        .iter()
+        .filter(|h| served.set.member(h).is_some())
+        .count();
     let need = result.wanted.saturating_sub(settled);
     if need == 0 {
         return;
     }
-    let mut joining: Vec<&Member> =
-        served.set.members.iter().filter(|m| !homes.contains(&*m.value)).collect();
+    let mut joining: Vec<&Member> = served
+        .set
+        .members
+        .iter()
+        .filter(|m| !homes.contains(&*m.value))
+        .collect();
     if need < joining.len() {
         joining.sort_by_cached_key(|m| {
-            (m.standing != Standing::Serving, books.homes(m), m.name.clone())
+            (
+                m.standing != Standing::Serving,
+                books.homes(m),
+                m.name.clone(),
+            )
         });
         joining.truncate(need);
     }
@@ -274,7 +296,10 @@ fn had_home(served: &Served, draft: &Draft) -> bool {
 /// The slot of a node in the status that was last written.
 fn remembered<'a>(served: &'a Served, home: &str) -> Option<&'a crate::api::SlotStatus> {
     let status = served.object.status.as_ref()?;
-    status.slots.iter().find(|s| names::node_value(&s.node) == home)
+    status
+        .slots
+        .iter()
+        .find(|s| names::node_value(&s.node) == home)
 }
 
 /// Completes a slot: addresses, pin and what is seen of it. `None` when it
@@ -308,7 +333,11 @@ fn finish(
             Err(families) => {
                 let family = families.first().copied().unwrap_or(Family::IPv4);
                 let in_use = books.in_use(&served.pool, family);
-                result.unmet.push(Unmet { node: home_name.clone(), families, in_use });
+                result.unmet.push(Unmet {
+                    node: home_name.clone(),
+                    families,
+                    in_use,
+                });
                 // What it has is kept; a new slot is not made.
                 draft.child.as_ref().map(|c| c.addresses.clone())?
             }
@@ -317,14 +346,23 @@ fn finish(
     let refusal = if world.refusals.is_empty() {
         None
     } else {
-        world.refusals.get(&ObjectRef { kind: Kind::Service, key: key.clone() })
+        world.refusals.get(&ObjectRef {
+            kind: Kind::Service,
+            key: key.clone(),
+        })
     };
     if let (Some(refusal), None) = (refusal, &blocked) {
-        blocked = Some((Reason::Refused, format!("Service {key} was refused: {}", refusal.message)));
+        blocked = Some((
+            Reason::Refused,
+            format!("Service {key} was refused: {}", refusal.message),
+        ));
     }
     let seen = Seen::of(world, environment, &key, draft.child.as_deref(), &addresses);
-    let announcer =
-        seen.live.iter().filter_map(|name| served.set.member(&names::node_value(name))).next();
+    let announcer = seen
+        .live
+        .iter()
+        .filter_map(|name| served.set.member(&names::node_value(name)))
+        .next();
     let deciding = crate::metallb::election::deciding_address(&addresses);
     let current = draft.child.as_ref().map(|c| c.pin.as_str());
     let pin = Situation {
@@ -364,7 +402,13 @@ pub(super) fn frozen(world: &World, environment: &Environment, key: &Key) -> Slo
     let mut result = Slots::default();
     let children = world.children.get(key).into_iter().flat_map(|c| c.values());
     for child in children.filter(|c| !c.terminating) {
-        let seen = Seen::of(world, environment, &child.key, Some(child), &child.addresses);
+        let seen = Seen::of(
+            world,
+            environment,
+            &child.key,
+            Some(child),
+            &child.addresses,
+        );
         let mut slot = SlotPlan {
             number: child.slot,
             home: child.home.clone(),
@@ -405,23 +449,37 @@ impl<'a> Seen<'a> {
         let live = all
             .iter()
             .copied()
-            .filter(|n| environment.node(&names::node_value(n)).is_some_and(|n| n.well))
+            .filter(|n| {
+                environment
+                    .node(&names::node_value(n))
+                    .is_some_and(|n| n.well)
+            })
             .collect();
         let allocated = child.is_some_and(|c| {
             !addresses.is_empty() && addresses.iter().all(|a| c.allocated.contains(a))
         });
-        Self { live, all, allocated }
+        Self {
+            live,
+            all,
+            allocated,
+        }
     }
 
     /// The announcer to show: the pinned node if it says so, else a live one.
     fn shown(&self, environment: &Environment, pin: &str) -> Option<String> {
         let pinned = environment.node(pin).map(|n| n.name.as_str());
-        let found = pinned.filter(|p| self.live.contains(p)).or_else(|| self.live.first().copied());
-        found.or_else(|| self.all.first().copied()).map(str::to_owned)
+        let found = pinned
+            .filter(|p| self.live.contains(p))
+            .or_else(|| self.live.first().copied());
+        found
+            .or_else(|| self.all.first().copied())
+            .map(str::to_owned)
     }
 }
 
 /// A node's name for people, from its label value.
 pub(super) fn display_name(environment: &Environment, value: &str) -> String {
-    environment.node(value).map_or_else(|| value.to_owned(), |n| n.name.clone())
+    environment
+        .node(value)
+        .map_or_else(|| value.to_owned(), |n| n.name.clone())
 }

@@ -54,7 +54,15 @@ pub(super) fn plan(
     let manifest = manifest(view, &object, &spec, BTreeMap::new());
     result.wanted.push(manifest.clone());
     let live_spec = live.map(|l| (l.metadata(), l.valid().map(|v| json!(v.spec))));
-    write(world, view, Stage::Pool, object, manifest, live_spec, &mut result);
+    write(
+        world,
+        view,
+        Stage::Pool,
+        object,
+        manifest,
+        live_spec,
+        &mut result,
+    );
     if view.configured.holds || view.exists {
         advertise(world, environment, view, &mut result);
     }
@@ -62,12 +70,7 @@ pub(super) fn plan(
 }
 
 /// Makes, mends and removes the advertisements of a pool.
-fn advertise(
-    world: &World,
-    environment: &Environment,
-    view: &PoolView,
-    result: &mut PoolObjects,
-) {
+fn advertise(world: &World, environment: &Environment, view: &PoolView, result: &mut PoolObjects) {
     let mut wanted = BTreeSet::new();
     for ((pool, _), set) in environment.sets() {
         if pool != view.name {
@@ -79,7 +82,15 @@ fn advertise(
             wanted.insert(object.key.name.clone());
             let live = world.l2_advertisements.get(&object.key.name);
             let live_spec = live.map(|l| (l.metadata(), l.valid().map(|v| json!(v.spec))));
-            write(world, view, Stage::Advertise, object, manifest, live_spec, result);
+            write(
+                world,
+                view,
+                Stage::Advertise,
+                object,
+                manifest,
+                live_spec,
+                result,
+            );
         }
     }
     let unwanted = ours(world, &view.name).filter(|(name, _)| !wanted.contains(*name));
@@ -90,7 +101,14 @@ fn advertise(
     let used = used_advertisements(world, &view.name);
     for (name, meta) in unwanted {
         if !used.contains(name) {
-            withdraw(world, Stage::Unadvertise, Kind::L2Advertisement, name, meta, result);
+            withdraw(
+                world,
+                Stage::Unadvertise,
+                Kind::L2Advertisement,
+                name,
+                meta,
+                result,
+            );
         }
     }
 }
@@ -100,15 +118,31 @@ fn advertise(
 /// announces an address refuses a configuration without it.
 fn leave(world: &World, view: &PoolView, result: &mut PoolObjects) {
     for (name, meta) in ours(world, &view.name) {
-        withdraw(world, Stage::Unadvertise, Kind::L2Advertisement, name, meta, result);
+        withdraw(
+            world,
+            Stage::Unadvertise,
+            Kind::L2Advertisement,
+            name,
+            meta,
+            result,
+        );
     }
     let object = ip_address_pool_ref(world, &view.name);
     let pool = world.ip_address_pools.get(&object.key.name);
     if let Some(pool) = pool.filter(|p| is_ours(p.metadata(), &view.name)) {
         let name = object.key.name.clone();
-        withdraw(world, Stage::Unpool, Kind::IpAddressPool, &name, pool.metadata(), result);
+        withdraw(
+            world,
+            Stage::Unpool,
+            Kind::IpAddressPool,
+            &name,
+            pool.metadata(),
+            result,
+        );
     } else if has_finalizer(world, &view.name) {
-        result.changes.push(finalizer(world, view, Stage::Release, false));
+        result
+            .changes
+            .push(finalizer(world, view, Stage::Release, false));
     }
 }
 
@@ -118,19 +152,37 @@ pub(super) fn orphans(world: &World) -> PoolObjects {
     let lost = |meta: &ObjectMeta| {
         owned_pool(meta).is_some_and(|pool| {
             !world.pools.contains_key(pool)
-                && world.children.values().flat_map(|c| c.values()).all(|c| c.pool != pool)
+                && world
+                    .children
+                    .values()
+                    .flat_map(|c| c.values())
+                    .all(|c| c.pool != pool)
         })
     };
     for (name, stored) in &world.l2_advertisements {
         if lost(stored.metadata()) {
             let meta = stored.metadata();
-            withdraw(world, Stage::Unadvertise, Kind::L2Advertisement, name, meta, &mut result);
+            withdraw(
+                world,
+                Stage::Unadvertise,
+                Kind::L2Advertisement,
+                name,
+                meta,
+                &mut result,
+            );
         }
     }
     for (name, stored) in &world.ip_address_pools {
         if lost(stored.metadata()) {
             let meta = stored.metadata();
-            withdraw(world, Stage::Unpool, Kind::IpAddressPool, name, meta, &mut result);
+            withdraw(
+                world,
+                Stage::Unpool,
+                Kind::IpAddressPool,
+                name,
+                meta,
+                &mut result,
+            );
         }
     }
     result
@@ -182,13 +234,19 @@ fn withdraw(
 /// Holds a pool until none of its addresses is in use.
 fn protect(world: &World, view: &PoolView, result: &mut PoolObjects) {
     if !view.terminating && !has_finalizer(world, &view.name) {
-        result.changes.push(finalizer(world, view, Stage::Protect, true));
+        result
+            .changes
+            .push(finalizer(world, view, Stage::Protect, true));
     }
 }
 
 fn has_finalizer(world: &World, pool: &str) -> bool {
     world.pools.get(pool).is_some_and(|p| {
-        p.metadata().finalizers.iter().flatten().any(|f| f == names::POOL_FINALIZER)
+        p.metadata()
+            .finalizers
+            .iter()
+            .flatten()
+            .any(|f| f == names::POOL_FINALIZER)
     })
 }
 
@@ -208,7 +266,10 @@ fn finalizer(world: &World, view: &PoolView, stage: Stage, held: bool) -> Change
     }
     Change {
         stage,
-        object: ObjectRef { kind: Kind::AddressPool, key: Key::new("", view.name.clone()) },
+        object: ObjectRef {
+            kind: Kind::AddressPool,
+            key: Key::new("", view.name.clone()),
+        },
         content: content_of(&body),
         action: Action::Apply(body.into()),
         cause: Cause::Finalizer,
@@ -312,7 +373,10 @@ fn write(
         Some((meta, _)) if meta.deletion_timestamp.is_some() => return,
         Some((meta, spec)) => {
             let digest = |m: &Value| m["metadata"]["annotations"][names::TEMPLATE].clone();
-            let have = meta.annotations.as_ref().and_then(|a| a.get(names::TEMPLATE));
+            let have = meta
+                .annotations
+                .as_ref()
+                .and_then(|a| a.get(names::TEMPLATE));
             let cause = if digest(&manifest).as_str() != have.map(String::as_str) {
                 Cause::Spec
             } else if spec.is_none_or(|have| !covers(&manifest["spec"], &have))
@@ -326,8 +390,14 @@ fn write(
             (Action::Apply(manifest.into()), cause)
         }
     };
-    let change =
-        Change { stage, object, action, cause, pool: Some(view.name.clone()), content };
+    let change = Change {
+        stage,
+        object,
+        action,
+        cause,
+        pool: Some(view.name.clone()),
+        content,
+    };
     let (change, until) = hold_back(world, change);
     result.deadline = earlier(result.deadline, until);
     result.changes.extend(change);
@@ -336,7 +406,11 @@ fn write(
 fn labels_cover(manifest: &Value, meta: &ObjectMeta) -> bool {
     let wanted = manifest["metadata"]["labels"].as_object();
     wanted.into_iter().flatten().all(|(key, value)| {
-        meta.labels.as_ref().and_then(|l| l.get(key)).map(String::as_str) == value.as_str()
+        meta.labels
+            .as_ref()
+            .and_then(|l| l.get(key))
+            .map(String::as_str)
+            == value.as_str()
     })
 }
 
@@ -344,18 +418,15 @@ fn labels_cover(manifest: &Value, meta: &ObjectMeta) -> bool {
 /// MetalLB's definitions.
 fn covers(wanted: &Value, have: &Value) -> bool {
     match (wanted, have) {
-        (Value::Object(wanted), Value::Object(have)) => {
-            wanted.iter().all(|(key, value)| have.get(key).is_some_and(|h| covers(value, h)))
-        }
+        (Value::Object(wanted), Value::Object(have)) => wanted
+            .iter()
+            .all(|(key, value)| have.get(key).is_some_and(|h| covers(value, h))),
         _ => wanted == have,
     }
 }
 
 /// Our advertisements for a pool.
-fn ours<'a>(
-    world: &'a World,
-    pool: &'a str,
-) -> impl Iterator<Item = (&'a String, &'a ObjectMeta)> {
+fn ours<'a>(world: &'a World, pool: &'a str) -> impl Iterator<Item = (&'a String, &'a ObjectMeta)> {
     world
         .l2_advertisements
         .iter()

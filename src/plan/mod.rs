@@ -38,7 +38,9 @@ use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 
 use crate::address::{AddressRange, Family};
-use crate::api::{ConditionType, FamilyCount, L2AddressPoolStatus, L2LoadBalancerStatus, Reason, names};
+use crate::api::{
+    ConditionType, FamilyCount, L2AddressPoolStatus, L2LoadBalancerStatus, Reason, names,
+};
 use crate::metallb::Capabilities;
 use crate::world::{Child, Key, Kind, ObjectRef, Stored, World};
 use books::{Books, HeirCache};
@@ -87,7 +89,10 @@ impl LoadBalancerPlan {
     /// The Services that should exist; none while the load balancer is not accepted.
     pub fn services(&self) -> impl Iterator<Item = Service> + '_ {
         self.template.iter().flat_map(|template| {
-            self.slots.iter().filter(|s| s.blocked.is_none()).map(|slot| template.service(slot))
+            self.slots
+                .iter()
+                .filter(|s| s.blocked.is_none())
+                .map(|slot| template.service(slot))
         })
     }
 }
@@ -157,20 +162,37 @@ impl Planner {
             });
             let planned = match same {
                 Some(memo) => memo.plan,
-                None => Arc::new(plan_load_balancer(world, &environment, &key, &gate, &mut books)),
+                None => Arc::new(plan_load_balancer(
+                    world,
+                    &environment,
+                    &key,
+                    &gate,
+                    &mut books,
+                )),
             };
             plan.changes.extend(planned.changes.iter().cloned());
             plan.events.extend(planned.events.iter().cloned());
             plan.next_deadline = earlier(plan.next_deadline, planned.deadline);
-            self.memo.insert(key.clone(), Memo { revision, gate, plan: Arc::clone(&planned) });
+            self.memo.insert(
+                key.clone(),
+                Memo {
+                    revision,
+                    gate,
+                    plan: Arc::clone(&planned),
+                },
+            );
             plan.load_balancers.insert(key, planned);
         }
         self.heirs = heirs;
         abandoned(world, &mut plan);
         self.plan_pools(world, &environment, &mut plan);
-        plan.changes.sort_by(|a, b| (a.stage, &a.object).cmp(&(b.stage, &b.object)));
-        let wanted: BTreeSet<(String, String)> =
-            plan.load_balancers.values().filter_map(|p| p.set.clone()).collect();
+        plan.changes
+            .sort_by(|a, b| (a.stage, &a.object).cmp(&(b.stage, &b.object)));
+        let wanted: BTreeSet<(String, String)> = plan
+            .load_balancers
+            .values()
+            .filter_map(|p| p.set.clone())
+            .collect();
         environment.drop_sets_except(&wanted);
         self.environment = environment;
         plan
@@ -189,8 +211,7 @@ impl Planner {
         let mut pools = BTreeMap::new();
         let mut more = Vec::new();
         for (name, view) in &environment.pools {
-            let (mut held, users, outside) =
-                tallies.remove(name.as_str()).unwrap_or_default();
+            let (mut held, users, outside) = tallies.remove(name.as_str()).unwrap_or_default();
             pool_status::count_others(world, view, &mut held);
             let served = users_of(world, name);
             let objects = metallb_objects::plan(world, environment, view, &outside, served);
@@ -201,7 +222,13 @@ impl Planner {
             let (status, change, events) = pool_status::plan(world, view, held, users);
             more.extend(change.filter(|_| !released));
             plan.events.extend(events);
-            pools.insert(name.clone(), PoolPlan { objects: objects.wanted, status });
+            pools.insert(
+                name.clone(),
+                PoolPlan {
+                    objects: objects.wanted,
+                    status,
+                },
+            );
         }
         let orphans = metallb_objects::orphans(world);
         plan.next_deadline = earlier(plan.next_deadline, orphans.deadline);
@@ -213,7 +240,11 @@ impl Planner {
 
 /// Whether any Service, even one that is going, has an address of a pool.
 fn users_of(world: &World, pool: &str) -> bool {
-    world.children.values().flat_map(|slots| slots.values()).any(|c| c.pool == pool)
+    world
+        .children
+        .values()
+        .flat_map(|slots| slots.values())
+        .any(|c| c.pool == pool)
 }
 
 /// Children whose load balancer is no more: they go. One without an owner was
@@ -229,7 +260,10 @@ fn abandoned(world: &World, plan: &mut Plan) {
             }
         };
         if gone {
-            for child in children.values().filter(|c| !c.terminating && c.owner.is_some()) {
+            for child in children
+                .values()
+                .filter(|c| !c.terminating && c.owner.is_some())
+            {
                 plan.changes.push(deletion(child, Cause::Unwanted));
             }
         }
@@ -239,7 +273,10 @@ fn abandoned(world: &World, plan: &mut Plan) {
 fn deletion(child: &Child, cause: Cause) -> Change {
     Change {
         stage: Stage::Withdraw,
-        object: ObjectRef { kind: Kind::Service, key: child.key.clone() },
+        object: ObjectRef {
+            kind: Kind::Service,
+            key: child.key.clone(),
+        },
         action: Action::Delete {
             uid: child.service.metadata.uid.clone(),
             resource_version: child.service.metadata.resource_version.clone(),
@@ -321,11 +358,16 @@ fn plan_load_balancer(
     // A slot without a Service counts in the books only while it is planned.
     let none = BTreeMap::new();
     let children = world.children.get(key).unwrap_or(&none);
-    let written = result.slots.iter().all(|slot| children.contains_key(&slot.number));
+    let written = result
+        .slots
+        .iter()
+        .all(|slot| children.contains_key(&slot.number));
     // What is missing may come free by what happens to others.
-    let complete = result.status.conditions.iter().all(|c| {
-        c.type_ != ConditionType::AddressesAllocated.as_str() || c.status == "True"
-    });
+    let complete = result
+        .status
+        .conditions
+        .iter()
+        .all(|c| c.type_ != ConditionType::AddressesAllocated.as_str() || c.status == "True");
     result.settled = result.changes.is_empty()
         && slots.unmet.is_empty()
         && written
@@ -340,8 +382,12 @@ fn tally(world: &World, environment: &Environment, key: &Key, plan: &mut LoadBal
     let leaving = leaving
         .filter(|c| plan.slots.iter().all(|s| s.number != c.slot))
         .flat_map(|c| c.addresses.iter().copied());
-    let addresses: Vec<_> =
-        plan.slots.iter().flat_map(|s| s.addresses.iter().copied()).chain(leaving).collect();
+    let addresses: Vec<_> = plan
+        .slots
+        .iter()
+        .flat_map(|s| s.addresses.iter().copied())
+        .chain(leaving)
+        .collect();
     for address in addresses {
         match Family::of(address) {
             Family::IPv4 => plan.held.ipv4 += 1,
@@ -353,17 +399,17 @@ fn tally(world: &World, environment: &Environment, key: &Key, plan: &mut LoadBal
     }
 }
 
-fn write_services(
-    world: &World,
-    key: &Key,
-    dropped: &[Arc<Child>],
-    plan: &mut LoadBalancerPlan,
-) {
+fn write_services(world: &World, key: &Key, dropped: &[Arc<Child>], plan: &mut LoadBalancerPlan) {
     for child in dropped {
         plan.changes.push(deletion(child, Cause::Retirement));
     }
-    let Some(template) = &plan.template else { return };
-    let terminating = world.namespaces.get(&key.namespace).is_some_and(|n| n.terminating);
+    let Some(template) = &plan.template else {
+        return;
+    };
+    let terminating = world
+        .namespaces
+        .get(&key.namespace)
+        .is_some_and(|n| n.terminating);
     let none = BTreeMap::new();
     let children = world.children.get(key).unwrap_or(&none);
     let mut changes = Vec::new();
@@ -377,7 +423,11 @@ fn write_services(
                 // API server may refuse ours beside them.
                 if let Some(patch) = template.ports_patch(child) {
                     let content = writing::content_of(&patch);
-                    (difference.unwrap_or(Cause::Drift), Action::Patch(patch.into()), content)
+                    (
+                        difference.unwrap_or(Cause::Drift),
+                        Action::Patch(patch.into()),
+                        content,
+                    )
                 } else if let Some(cause) = difference {
                     let version = child.service.metadata.resource_version.clone();
                     let body = Body::service(template, slot, version);
@@ -396,7 +446,10 @@ fn write_services(
         let name = names::service_name(&key.name, slot.number);
         let change = Change {
             stage: Stage::Serve,
-            object: ObjectRef { kind: Kind::Service, key: Key::new(key.namespace.clone(), name) },
+            object: ObjectRef {
+                kind: Kind::Service,
+                key: Key::new(key.namespace.clone(), name),
+            },
             action,
             cause,
             pool: plan.pool.clone(),
@@ -415,10 +468,15 @@ fn write_status(
     plan: &mut LoadBalancerPlan,
 ) {
     let same = match stored {
-        Some(Stored::Valid(lb)) => lb.status.as_ref().is_some_and(|old| is_same(old, &plan.status)),
-        Some(Stored::Broken { conditions, .. }) => {
-            plan.status.conditions.iter().all(|c| conditions.contains(c))
-        }
+        Some(Stored::Valid(lb)) => lb
+            .status
+            .as_ref()
+            .is_some_and(|old| is_same(old, &plan.status)),
+        Some(Stored::Broken { conditions, .. }) => plan
+            .status
+            .conditions
+            .iter()
+            .all(|c| conditions.contains(c)),
         None => true,
     };
     if same {
@@ -429,7 +487,12 @@ fn write_status(
         // Nothing but the conditions is known to be right.
         status = json!({"conditions": plan.status.conditions});
     }
-    plan.changes.push(status_change(Kind::LoadBalancer, "L2LoadBalancer", key, &status));
+    plan.changes.push(status_change(
+        Kind::LoadBalancer,
+        "L2LoadBalancer",
+        key,
+        &status,
+    ));
 }
 
 /// Whether two statuses say the same, leaving others' conditions aside.
@@ -454,7 +517,10 @@ fn status_change(kind: Kind, name: &str, key: &Key, status: &Value) -> Change {
     });
     Change {
         stage: Stage::Report,
-        object: ObjectRef { kind, key: key.clone() },
+        object: ObjectRef {
+            kind,
+            key: key.clone(),
+        },
         content: writing::content_of(&body),
         action: Action::ApplyStatus(body.into()),
         cause: Cause::Status,

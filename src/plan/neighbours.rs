@@ -46,7 +46,9 @@ pub(crate) fn overlaps(
         }
     }
     for (other, stored) in &world.ip_address_pools {
-        let Stored::Valid(pool) = stored else { continue };
+        let Stored::Valid(pool) = stored else {
+            continue;
+        };
         // One of ours for a pool that still exists was compared above.
         if owned_pool(&pool.metadata).is_some_and(|p| p == name || world.pools.contains_key(p)) {
             continue;
@@ -71,16 +73,25 @@ pub(crate) fn overlaps(
 
 /// The addresses of one of MetalLB's pools, as far as they can be read.
 pub(crate) fn metallb_ranges(spec: &crate::metallb::IpAddressPoolSpec) -> RangeSet {
-    spec.addresses.iter().filter_map(|a| AddressRange::parse_leniently(a).ok()).collect()
+    spec.addresses
+        .iter()
+        .filter_map(|a| AddressRange::parse_leniently(a).ok())
+        .collect()
 }
 
 /// BGPAdvertisements that match the pool and would make MetalLB refuse its
 /// whole configuration as soon as the pool exists.
-pub(crate) fn judge_bgp(world: &World, name: &str, ranges: &RangeSet) -> Result<(), (Reason, String)> {
+pub(crate) fn judge_bgp(
+    world: &World,
+    name: &str,
+    ranges: &RangeSet,
+) -> Result<(), (Reason, String)> {
     let metallb_name = names::ip_address_pool_name(name);
     let labels = pool_labels(name);
     for (other, stored) in &world.bgp_advertisements {
-        let Stored::Valid(advertisement) = stored else { continue };
+        let Stored::Valid(advertisement) = stored else {
+            continue;
+        };
         let spec = &advertisement.spec;
         if !selects_pool(
             &spec.ip_address_pools,
@@ -142,7 +153,10 @@ pub(crate) fn conflicting_advertisement(world: &World, pool: &str) -> Option<Str
 /// The labels that our IPAddressPools carry.
 pub(super) fn pool_labels(pool: &str) -> BTreeMap<String, String> {
     BTreeMap::from([
-        (names::MANAGED_BY.to_owned(), names::MANAGED_BY_VALUE.to_owned()),
+        (
+            names::MANAGED_BY.to_owned(),
+            names::MANAGED_BY_VALUE.to_owned(),
+        ),
         (names::POOL.to_owned(), pool.to_owned()),
     ])
 }
@@ -157,5 +171,7 @@ fn selects_pool(
 ) -> bool {
     (by_name.is_empty() && by_label.is_empty())
         || by_name.iter().any(|n| n == name)
-        || by_label.iter().any(|s| Selector::parse(Some(s)).is_ok_and(|s| s.matches(labels)))
+        || by_label
+            .iter()
+            .any(|s| Selector::parse(Some(s)).is_ok_and(|s| s.matches(labels)))
 }

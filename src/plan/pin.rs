@@ -34,7 +34,10 @@ impl Situation<'_> {
     /// stop, a standby stands in, and an address never moves twice for one
     /// failure: whoever announces it already keeps it.
     pub fn decide(&self, books: &mut Books<'_>) -> Pin {
-        let at = |to: &str| Pin { to: to.to_owned(), until: None };
+        let at = |to: &str| Pin {
+            to: to.to_owned(),
+            until: None,
+        };
         let current = self.pin.and_then(|pin| self.set.member(pin));
         let serving = |member: &&Member| member.standing == Standing::Serving;
         match self.set.member(self.home) {
@@ -42,9 +45,10 @@ impl Situation<'_> {
                 let away = current.filter(serving).filter(|c| *c.value != *self.home);
                 let back = home.since.and_then(|s| s.checked_add(self.hold_down).ok());
                 match (away, back) {
-                    (Some(away), Some(back)) if back > self.now => {
-                        Pin { to: away.value.to_string(), until: Some(back) }
-                    }
+                    (Some(away), Some(back)) if back > self.now => Pin {
+                        to: away.value.to_string(),
+                        until: Some(back),
+                    },
                     _ => at(self.home),
                 }
             }
@@ -65,7 +69,11 @@ impl Situation<'_> {
                         .filter(|m| *m.value != *self.home && m.standing == Standing::Draining)
                         .min_by_key(|m| self.rank(m))
                 };
-                match away.or(announcer).or_else(|| self.standby(books)).or_else(last_resort) {
+                match away
+                    .or(announcer)
+                    .or_else(|| self.standby(books))
+                    .or_else(last_resort)
+                {
                     Some(standby) => at(&standby.value),
                     None => at(self.pin.unwrap_or(self.home)),
                 }

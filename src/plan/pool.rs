@@ -46,13 +46,19 @@ impl PoolView {
                 Reason::MetalLBMissing | Reason::MetalLBTooOld => reason,
                 _ => Reason::PoolNotAccepted,
             };
-            return Err((reason, format!("L2AddressPool {} is not accepted: {message}", self.name)));
+            return Err((
+                reason,
+                format!("L2AddressPool {} is not accepted: {message}", self.name),
+            ));
         }
         if !self.configured.holds && !self.exists {
             let message = &self.configured.message;
             return Err((
                 self.configured.reason,
-                format!("L2AddressPool {} cannot be given to MetalLB: {message}", self.name),
+                format!(
+                    "L2AddressPool {} cannot be given to MetalLB: {message}",
+                    self.name
+                ),
             ));
         }
         Ok(())
@@ -60,7 +66,11 @@ impl PoolView {
 
     /// Addresses of a family that it can give out in all.
     pub fn capacity(&self, family: Family) -> u128 {
-        let buggy = if self.avoid_buggy { self.ranges.count_buggy(family) } else { 0 };
+        let buggy = if self.avoid_buggy {
+            self.ranges.count_buggy(family)
+        } else {
+            0
+        };
         self.ranges.len(family) - buggy
     }
 
@@ -122,7 +132,10 @@ pub(crate) struct Problem {
 
 impl Problem {
     pub fn new(field: impl Into<String>, message: impl ToString) -> Self {
-        Self { field: field.into(), message: message.to_string() }
+        Self {
+            field: field.into(),
+            message: message.to_string(),
+        }
     }
 
     /// Field and sentence in one.
@@ -175,9 +188,19 @@ pub(crate) fn read_spec(name: &str, spec: &L2AddressPoolSpec) -> (ParsedSpec, Ve
         })
     };
     let nodes = select("spec.nodeSelector", spec.node_selector.as_ref());
-    let namespaces =
-        spec.namespace_selector.as_ref().map(|s| select("spec.namespaceSelector", Some(s)));
-    (ParsedSpec { all, usable, nodes, namespaces }, problems)
+    let namespaces = spec
+        .namespace_selector
+        .as_ref()
+        .map(|s| select("spec.namespaceSelector", Some(s)));
+    (
+        ParsedSpec {
+            all,
+            usable,
+            nodes,
+            namespaces,
+        },
+        problems,
+    )
 }
 
 fn read_ranges(field: &str, texts: &[String], problems: &mut Vec<Problem>) -> RangeSet {
@@ -200,12 +223,16 @@ pub(super) fn read_all(world: &World) -> Vec<PoolView> {
     for (name, pool) in stored {
         let view = match pool {
             Stored::Valid(pool) => read_one(world, pool, &mut taken),
-            Stored::Broken { error, metadata, .. } => {
+            Stored::Broken {
+                error, metadata, ..
+            } => {
                 let mut view = blank(name, metadata.generation, metadata.uid.clone());
                 view.accepted = Verdict::fails(
                     ConditionType::Accepted,
                     Reason::Unreadable,
-                    format!("the stored object cannot be read ({error}): write it anew with kubectl replace"),
+                    format!(
+                        "the stored object cannot be read ({error}): write it anew with kubectl replace"
+                    ),
                 );
                 view
             }
@@ -224,7 +251,10 @@ fn blank(name: &str, generation: Option<i64>, uid: Option<String>) -> PoolView {
         accepted: Verdict::holds(ConditionType::Accepted, "the pool is in use"),
         configured: Verdict::holds(
             ConditionType::Configured,
-            format!("MetalLB has IPAddressPool {}", names::ip_address_pool_name(name)),
+            format!(
+                "MetalLB has IPAddressPool {}",
+                names::ip_address_pool_name(name)
+            ),
         ),
         ranges: RangeSet::default(),
         avoid_buggy: false,
@@ -238,11 +268,7 @@ fn blank(name: &str, generation: Option<i64>, uid: Option<String>) -> PoolView {
     }
 }
 
-fn read_one(
-    world: &World,
-    pool: &L2AddressPool,
-    taken: &mut Vec<(String, RangeSet)>,
-) -> PoolView {
+fn read_one(world: &World, pool: &L2AddressPool, taken: &mut Vec<(String, RangeSet)>) -> PoolView {
     let name = pool.metadata.name.as_deref().unwrap_or_default();
     let mut view = blank(name, pool.metadata.generation, pool.metadata.uid.clone());
     view.terminating = pool.metadata.deletion_timestamp.is_some();
@@ -277,8 +303,7 @@ fn read_one(
     }
     view.conflict = neighbours::conflicting_advertisement(world, name);
 
-    let unconfigured =
-        |reason, message| Verdict::fails(ConditionType::Configured, reason, message);
+    let unconfigured = |reason, message| Verdict::fails(ConditionType::Configured, reason, message);
     if !world.capabilities.installed {
         view.configured = unconfigured(
             Reason::MetalLBMissing,
@@ -314,10 +339,7 @@ fn read_one(
 }
 
 /// The first refusal of one of the pool's MetalLB objects.
-fn refusal<'a>(
-    world: &'a World,
-    pool: &str,
-) -> Option<(&'a ObjectRef, &'a crate::world::Refusal)> {
+fn refusal<'a>(world: &'a World, pool: &str) -> Option<(&'a ObjectRef, &'a crate::world::Refusal)> {
     let pool_name = names::ip_address_pool_name(pool);
     world.refusals.iter().find(|(object, _)| match object.kind {
         Kind::IpAddressPool => object.key.name == pool_name,

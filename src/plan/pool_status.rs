@@ -14,18 +14,25 @@ use crate::world::{Key, Kind, ObjectRef, Stored, World};
 /// Adds the addresses of the pool that others hold: foreign Services, and
 /// children whose load balancer is no more.
 pub(super) fn count_others(world: &World, view: &PoolView, held: &mut FamilyCount) {
-    let foreign = world.foreign_services.values().flat_map(|s| s.addresses.iter());
+    let foreign = world
+        .foreign_services
+        .values()
+        .flat_map(|s| s.addresses.iter());
     let orphaned = world
         .children
         .iter()
         .filter(|(key, _)| {
-            world.load_balancers.get(key).is_none_or(|lb| {
-                lb.metadata().deletion_timestamp.is_some()
-            })
+            world
+                .load_balancers
+                .get(key)
+                .is_none_or(|lb| lb.metadata().deletion_timestamp.is_some())
         })
         .flat_map(|(_, slots)| slots.values())
         .flat_map(|c| c.addresses.iter());
-    for address in foreign.chain(orphaned).filter(|a| view.ranges.contains(**a)) {
+    for address in foreign
+        .chain(orphaned)
+        .filter(|a| view.ranges.contains(**a))
+    {
         match Family::of(*address) {
             Family::IPv4 => held.ipv4 += 1,
             Family::IPv6 => held.ipv6 += 1,
@@ -41,7 +48,9 @@ pub(super) fn plan(
     users: i64,
 ) -> (L2AddressPoolStatus, Option<Change>, Vec<PlannedEvent>) {
     let stored = world.pools.get(&view.name);
-    let old = stored.and_then(Stored::valid).and_then(|p| p.status.as_ref());
+    let old = stored
+        .and_then(Stored::valid)
+        .and_then(|p| p.status.as_ref());
     let previous: &[Condition] = match stored {
         Some(Stored::Broken { conditions, .. }) => conditions,
         _ => old.map_or(&[], |s| &s.conditions),
@@ -109,7 +118,11 @@ pub(super) fn plan(
     if same {
         return (status, None, Vec::new());
     }
-    let body = if broken { json!({"conditions": status.conditions}) } else { json!(status) };
+    let body = if broken {
+        json!({"conditions": status.conditions})
+    } else {
+        json!(status)
+    };
     let change = status_change(Kind::AddressPool, "L2AddressPool", &key, &body);
     let events = events(&key, view, previous, &status);
     (status, Some(change), events)
@@ -122,9 +135,10 @@ fn events(
     status: &L2AddressPoolStatus,
 ) -> Vec<PlannedEvent> {
     let changed = |condition: &&Condition| {
-        previous.iter().find(|p| p.type_ == condition.type_).is_none_or(|p| {
-            p.status != condition.status || p.reason != condition.reason
-        })
+        previous
+            .iter()
+            .find(|p| p.type_ == condition.type_)
+            .is_none_or(|p| p.status != condition.status || p.reason != condition.reason)
     };
     status
         .conditions
@@ -132,9 +146,14 @@ fn events(
         .filter(changed)
         .filter(|c| c.status == "False" && c.reason != Reason::Pending.as_str())
         .filter_map(|condition| {
-            let reason = Reason::ALL.iter().find(|(r, _)| r.as_str() == condition.reason)?;
+            let reason = Reason::ALL
+                .iter()
+                .find(|(r, _)| r.as_str() == condition.reason)?;
             Some(PlannedEvent {
-                object: ObjectRef { kind: Kind::AddressPool, key: key.clone() },
+                object: ObjectRef {
+                    kind: Kind::AddressPool,
+                    key: key.clone(),
+                },
                 uid: view.uid.clone(),
                 warning: condition.reason != Reason::PoolTerminating.as_str(),
                 reason: reason.0.as_str(),

@@ -9,13 +9,15 @@ use super::environment::{CandidateSet, Environment, Standing};
 use super::load_balancer::{CONFIRM, Served, SlotPlan, Slots, display_name};
 use crate::address::Family;
 use crate::api::condition::Verdict;
-use crate::api::{
-    ConditionType, L2LoadBalancerStatus, Reason, SlotPhase, SlotStatus, names,
-};
+use crate::api::{ConditionType, L2LoadBalancerStatus, Reason, SlotPhase, SlotStatus, names};
 use crate::world::{Key, Kind, ObjectRef, World};
 
 fn list(addresses: &[IpAddr]) -> String {
-    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+    addresses
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(" and ")
 }
 
 /// Sets phase and message of a slot.
@@ -42,7 +44,11 @@ pub(super) fn describe(
         return;
     }
     if held.contains(&slot.home) {
-        slot.phase = if by.is_some() { SlotPhase::FailedOver } else { SlotPhase::Pending };
+        slot.phase = if by.is_some() {
+            SlotPhase::FailedOver
+        } else {
+            SlotPhase::Pending
+        };
         slot.message = Some(format!(
             "node {home} left together with more than half of the nodes; retirement is held"
         ));
@@ -59,7 +65,10 @@ pub(super) fn describe(
                     list(&slot.addresses)
                 ))
             } else {
-                Some(format!("MetalLB has not allocated {} yet", list(&slot.addresses)))
+                Some(format!(
+                    "MetalLB has not allocated {} yet",
+                    list(&slot.addresses)
+                ))
             };
             (SlotPhase::Pending, message)
         }
@@ -68,11 +77,15 @@ pub(super) fn describe(
         }
         (Some(Standing::Serving), Some(_)) if slot.pin != slot.home => (
             SlotPhase::FailedOver,
-            Some(format!("{stand_in} stands in; node {home} is back and takes over after the hold-down")),
+            Some(format!(
+                "{stand_in} stands in; node {home} is back and takes over after the hold-down"
+            )),
         ),
         (Some(Standing::Serving), Some(_)) => (
             SlotPhase::FailedOver,
-            Some(format!("{stand_in} announces although node {home} is preferred")),
+            Some(format!(
+                "{stand_in} announces although node {home} is preferred"
+            )),
         ),
         (Some(Standing::Draining), Some(_)) => (
             SlotPhase::Draining,
@@ -91,7 +104,9 @@ pub(super) fn describe(
         ),
         (None, Some(_)) => (
             SlotPhase::FailedOver,
-            Some(format!("node {home} is no longer selected; {stand_in} stands in")),
+            Some(format!(
+                "node {home} is no longer selected; {stand_in} stands in"
+            )),
         ),
     };
 }
@@ -118,8 +133,12 @@ pub(super) fn served_status(
         ConditionType::Accepted,
         format!("served from L2AddressPool {}", served.pool.name),
     );
-    let verdicts =
-        vec![accepted, allocated(world, served, slots), pinned(served, slots), ready(slots)];
+    let verdicts = vec![
+        accepted,
+        allocated(world, served, slots),
+        pinned(served, slots),
+        ready(slots),
+    ];
     let meta = &served.object.metadata;
     build(
         world,
@@ -146,7 +165,9 @@ pub(super) fn refused_status(
         if slots.slots.is_empty() || kind == ConditionType::AddressesAllocated {
             Verdict::fails(kind, verdict.reason, message)
         } else {
-            let mut judged = if kind == ConditionType::Ready { ready(slots) } else {
+            let mut judged = if kind == ConditionType::Ready {
+                ready(slots)
+            } else {
                 Verdict::fails(kind, verdict.reason, message)
             };
             judged.kind = kind;
@@ -159,7 +180,15 @@ pub(super) fn refused_status(
         waiting(ConditionType::Pinned),
         waiting(ConditionType::Ready),
     ];
-    build(world, environment, &slots.slots, slots.wanted, verdicts, previous, generation)
+    build(
+        world,
+        environment,
+        &slots.slots,
+        slots.wanted,
+        verdicts,
+        previous,
+        generation,
+    )
 }
 
 fn build(
@@ -177,7 +206,10 @@ fn build(
         .flat_map(|s| s.addresses.iter().copied())
         .collect();
     public.sort_unstable();
-    let live = slots.iter().filter(|s| s.live && s.retire_at.is_none()).count();
+    let live = slots
+        .iter()
+        .filter(|s| s.live && s.retire_at.is_none())
+        .count();
     L2LoadBalancerStatus {
         public_addresses: public.iter().map(ToString::to_string).collect(),
         slots_ready: format!("{live}/{wanted}"),
@@ -233,7 +265,10 @@ fn allocated(world: &World, served: &Served, slots: &Slots) -> Verdict {
             return Verdict::fails(
                 kind,
                 Reason::PoolTerminating,
-                format!("L2AddressPool {} is being deleted and gives out no new addresses", pool.name),
+                format!(
+                    "L2AddressPool {} is being deleted and gives out no new addresses",
+                    pool.name
+                ),
             );
         }
         let family = unmet.families.first().copied().unwrap_or(Family::IPv4);
@@ -273,19 +308,30 @@ fn allocated(world: &World, served: &Served, slots: &Slots) -> Verdict {
         );
     }
     let count = slots.slots.len();
-    Verdict::holds(kind, format!("{count} of {count} slots have their addresses"))
+    Verdict::holds(
+        kind,
+        format!("{count} of {count} slots have their addresses"),
+    )
 }
 
 /// An address of `spec.addresses` that somebody else has, or that the pool
 /// does not give out.
 fn unavailable(world: &World, served: &Served, slots: &Slots) -> Option<(IpAddr, String)> {
-    let wanted = served.object.spec.addresses.iter().filter_map(|a| a.parse::<IpAddr>().ok());
+    let wanted = served
+        .object
+        .spec
+        .addresses
+        .iter()
+        .filter_map(|a| a.parse::<IpAddr>().ok());
     wanted.into_iter().find_map(|address| {
         if slots.slots.iter().any(|s| s.addresses.contains(&address)) {
             return None;
         }
         if !served.pool.ranges.contains(address) {
-            return Some((address, format!("is not in L2AddressPool {}", served.pool.name)));
+            return Some((
+                address,
+                format!("is not in L2AddressPool {}", served.pool.name),
+            ));
         }
         let holder = world.holders(address).next()?;
         Some((address, format!("is held by Service {holder}")))
@@ -345,7 +391,10 @@ fn pinned(served: &Served, slots: &Slots) -> Verdict {
     } else {
         "there is no second balancer node to stand by"
     };
-    Verdict::holds(kind, format!("every address is announced by its home; {standbys}"))
+    Verdict::holds(
+        kind,
+        format!("every address is announced by its home; {standbys}"),
+    )
 }
 
 /// The first node that is selected and cannot be told apart, with the remedy.
@@ -396,7 +445,10 @@ pub(super) fn events(
     let mut events = Vec::new();
     let mut say = |warning, reason, note| {
         events.push(PlannedEvent {
-            object: ObjectRef { kind: Kind::LoadBalancer, key: key.clone() },
+            object: ObjectRef {
+                kind: Kind::LoadBalancer,
+                key: key.clone(),
+            },
             uid: uid.cloned(),
             warning,
             reason,
@@ -407,37 +459,64 @@ pub(super) fn events(
     let old = old.unwrap_or(&nothing);
     for condition in &new.conditions {
         let before = old.conditions.iter().find(|c| c.type_ == condition.type_);
-        let changed = before
-            .is_none_or(|b| b.status != condition.status || b.reason != condition.reason);
+        let changed =
+            before.is_none_or(|b| b.status != condition.status || b.reason != condition.reason);
         let telling = condition.type_ == ConditionType::Accepted.as_str()
             || condition.type_ == ConditionType::AddressesAllocated.as_str();
         if changed && telling && condition.status == "False" && condition.reason != "Pending" {
-            let reason = Reason::ALL.iter().find(|(r, _)| r.as_str() == condition.reason);
-            say(true, reason.map_or("NotServed", |(r, _)| r.as_str()), condition.message.clone());
+            let reason = Reason::ALL
+                .iter()
+                .find(|(r, _)| r.as_str() == condition.reason);
+            say(
+                true,
+                reason.map_or("NotServed", |(r, _)| r.as_str()),
+                condition.message.clone(),
+            );
         }
     }
     for slot in &new.slots {
         let before = old.slots.iter().find(|s| s.service == slot.service);
         let addresses = slot.addresses.join(" and ");
         if before.is_none() && !slot.addresses.is_empty() {
-            say(false, "SlotAdded", format!("Service {} has {addresses} for node {}", slot.service, slot.node));
+            say(
+                false,
+                "SlotAdded",
+                format!(
+                    "Service {} has {addresses} for node {}",
+                    slot.service, slot.node
+                ),
+            );
         }
         let was = before.map_or(SlotPhase::Pending, |b| b.phase);
         let message = slot.message.clone().unwrap_or_default();
         match (was, slot.phase) {
             (a, b) if a == b => {}
-            (_, SlotPhase::FailedOver) => say(true, "FailedOver", format!("{addresses}: {message}")),
+            (_, SlotPhase::FailedOver) => {
+                say(true, "FailedOver", format!("{addresses}: {message}"))
+            }
             (_, SlotPhase::Draining) => say(false, "HandedOver", format!("{addresses}: {message}")),
             (_, SlotPhase::Retiring) => say(true, "Retiring", message),
             (SlotPhase::FailedOver | SlotPhase::Draining, SlotPhase::Announced) => {
-                say(false, "Returned", format!("{addresses} is announced by its home {} again", slot.node));
+                say(
+                    false,
+                    "Returned",
+                    format!("{addresses} is announced by its home {} again", slot.node),
+                );
             }
             _ => {}
         }
     }
     for slot in &old.slots {
         if new.slots.iter().all(|s| s.service != slot.service) {
-            say(false, "SlotRemoved", format!("Service {} is gone; {} is free", slot.service, slot.addresses.join(" and ")));
+            say(
+                false,
+                "SlotRemoved",
+                format!(
+                    "Service {} is gone; {} is free",
+                    slot.service,
+                    slot.addresses.join(" and ")
+                ),
+            );
         }
     }
     events

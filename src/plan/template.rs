@@ -81,7 +81,12 @@ impl ServiceTemplate {
             session_affinity_config: wanted.session_affinity_config.clone(),
             ip_families: Some(families.iter().map(|f| f.as_str().to_owned()).collect()),
             ip_family_policy: Some(
-                if families.len() > 1 { "RequireDualStack" } else { "SingleStack" }.to_owned(),
+                if families.len() > 1 {
+                    "RequireDualStack"
+                } else {
+                    "SingleStack"
+                }
+                .to_owned(),
             ),
             allocate_load_balancer_node_ports: Some(wanted.allocate_load_balancer_node_ports),
             publish_not_ready_addresses: wanted.publish_not_ready_addresses.then_some(true),
@@ -97,7 +102,9 @@ impl ServiceTemplate {
             old_annotations: !capabilities.new_annotations,
         };
         let digest = template.digest();
-        template.annotations.insert(names::TEMPLATE.to_owned(), digest);
+        template
+            .annotations
+            .insert(names::TEMPLATE.to_owned(), digest);
         template.annotations.insert(
             names::METALLB_POOL.to_owned(),
             names::ip_address_pool_name(pool),
@@ -118,7 +125,11 @@ impl ServiceTemplate {
     }
 
     fn slot_labels<'a>(&self, slot: &'a SlotPlan, number: &'a str) -> [(&'static str, &'a str); 3] {
-        [(names::SLOT, number), (names::HOME, &slot.home), (names::PIN, &slot.pin)]
+        [
+            (names::SLOT, number),
+            (names::HOME, &slot.home),
+            (names::PIN, &slot.pin),
+        ]
     }
 
     fn slot_annotations(&self, slot: &SlotPlan) -> Vec<(&'static str, String)> {
@@ -203,10 +214,16 @@ impl ServiceTemplate {
             return Some(Cause::Spec);
         }
         let kept = self.labels.iter().all(|(k, v)| labels.get(k) == Some(v))
-            && self.annotations.iter().all(|(k, v)| annotations.get(k) == Some(v))
+            && self
+                .annotations
+                .iter()
+                .all(|(k, v)| annotations.get(k) == Some(v))
             && names_addresses(annotations, slot, child)
             && child.owner == self.uid
-            && service.spec.as_ref().is_some_and(|have| covers(&self.spec, have));
+            && service
+                .spec
+                .as_ref()
+                .is_some_and(|have| covers(&self.spec, have));
         (!kept).then_some(Cause::Drift)
     }
 }
@@ -217,9 +234,17 @@ impl ServiceTemplate {
     /// that somebody else added.
     pub fn ports_patch(&self, child: &Child) -> Option<Value> {
         let wanted = self.spec.ports.as_deref().unwrap_or_default();
-        let have = child.service.spec.as_ref()?.ports.as_deref().unwrap_or_default();
+        let have = child
+            .service
+            .spec
+            .as_ref()?
+            .ports
+            .as_deref()
+            .unwrap_or_default();
         let is_wanted = |h: &ServicePort| {
-            wanted.iter().any(|w| w.port == h.port && w.protocol == h.protocol)
+            wanted
+                .iter()
+                .any(|w| w.port == h.port && w.protocol == h.protocol)
         };
         (!have.iter().all(is_wanted)).then(|| {
             json!({
@@ -232,18 +257,18 @@ impl ServiceTemplate {
 
 /// Whether the annotation names the slot's addresses, in whatever order. The
 /// old prefix, where it is wanted, is part of the template's digest.
-fn names_addresses(
-    annotations: &BTreeMap<String, String>,
-    slot: &SlotPlan,
-    child: &Child,
-) -> bool {
+fn names_addresses(annotations: &BTreeMap<String, String>, slot: &SlotPlan, child: &Child) -> bool {
     annotations.contains_key(names::METALLB_IPS)
         && slot.addresses.len() == child.addresses.len()
         && slot.addresses.iter().all(|a| child.addresses.contains(a))
 }
 
 fn join(addresses: &[IpAddr]) -> String {
-    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    addresses
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 /// Whether every field that is wanted is as wanted; fields that are not
@@ -254,10 +279,19 @@ fn covers(wanted: &ServiceSpec, have: &ServiceSpec) -> bool {
     }
     field(&wanted.type_, &have.type_)
         && field(&wanted.selector, &have.selector)
-        && field(&wanted.external_traffic_policy, &have.external_traffic_policy)
-        && field(&wanted.internal_traffic_policy, &have.internal_traffic_policy)
+        && field(
+            &wanted.external_traffic_policy,
+            &have.external_traffic_policy,
+        )
+        && field(
+            &wanted.internal_traffic_policy,
+            &have.internal_traffic_policy,
+        )
         && field(&wanted.traffic_distribution, &have.traffic_distribution)
-        && field(&wanted.load_balancer_source_ranges, &have.load_balancer_source_ranges)
+        && field(
+            &wanted.load_balancer_source_ranges,
+            &have.load_balancer_source_ranges,
+        )
         && field(&wanted.session_affinity, &have.session_affinity)
         && affinity_covers(wanted, have)
         && field(&wanted.ip_families, &have.ip_families)
@@ -266,7 +300,10 @@ fn covers(wanted: &ServiceSpec, have: &ServiceSpec) -> bool {
             &wanted.allocate_load_balancer_node_ports,
             &have.allocate_load_balancer_node_ports,
         )
-        && field(&wanted.publish_not_ready_addresses, &have.publish_not_ready_addresses)
+        && field(
+            &wanted.publish_not_ready_addresses,
+            &have.publish_not_ready_addresses,
+        )
         && field(&wanted.load_balancer_class, &have.load_balancer_class)
         && ports_cover(wanted, have)
 }
@@ -274,7 +311,11 @@ fn covers(wanted: &ServiceSpec, have: &ServiceSpec) -> bool {
 /// A configuration that leaves the timeout out gets Kubernetes' default.
 fn affinity_covers(wanted: &ServiceSpec, have: &ServiceSpec) -> bool {
     let timeout = |spec: &ServiceSpec| {
-        spec.session_affinity_config.as_ref()?.client_ip.as_ref()?.timeout_seconds
+        spec.session_affinity_config
+            .as_ref()?
+            .client_ip
+            .as_ref()?
+            .timeout_seconds
     };
     timeout(wanted).is_none() || timeout(wanted) == timeout(have)
 }

@@ -20,7 +20,12 @@ impl Cluster {
     }
 
     fn children(&self) -> Vec<std::sync::Arc<Child>> {
-        self.world.children.values().flat_map(|s| s.values()).cloned().collect()
+        self.world
+            .children
+            .values()
+            .flat_map(|s| s.values())
+            .cloned()
+            .collect()
     }
 
     fn allocate(&mut self) -> bool {
@@ -30,8 +35,9 @@ impl Cluster {
             .iter()
             .filter_map(|(name, stored)| {
                 let addresses = &stored.valid()?.spec.addresses;
-                let ranges =
-                    addresses.iter().filter_map(|a| AddressRange::parse_leniently(a).ok());
+                let ranges = addresses
+                    .iter()
+                    .filter_map(|a| AddressRange::parse_leniently(a).ok());
                 Some((name.clone(), ranges.collect()))
             })
             .collect();
@@ -44,9 +50,16 @@ impl Cluster {
             let pool = pools.get(&names::ip_address_pool_name(&child.pool));
             let taken = |a: &IpAddr| given.get(a).is_some_and(|holder| *holder != child.key);
             let allowed = pool.is_some_and(|pool| {
-                child.addresses.iter().all(|a| pool.contains(*a) && !taken(a))
+                child
+                    .addresses
+                    .iter()
+                    .all(|a| pool.contains(*a) && !taken(a))
             });
-            let wanted = if allowed { child.addresses.clone() } else { Vec::new() };
+            let wanted = if allowed {
+                child.addresses.clone()
+            } else {
+                Vec::new()
+            };
             if child.allocated != wanted {
                 changed = true;
                 let mut manifest = json!(child.service);
@@ -65,8 +78,11 @@ impl Cluster {
     fn elect(&mut self) -> bool {
         let mut changed = false;
         for child in self.children() {
-            let winner =
-                if child.allocated.is_empty() { None } else { winner(&self.world, &child) };
+            let winner = if child.allocated.is_empty() {
+                None
+            } else {
+                winner(&self.world, &child)
+            };
             if self.announcer(&child.key) != winner.as_deref() {
                 changed = true;
                 self.report(&child.key, winner.as_deref());
@@ -114,11 +130,15 @@ fn winner(world: &World, child: &Child) -> Option<String> {
     let pool = names::ip_address_pool_name(&child.pool);
     let mut scores: BTreeMap<&str, i32> = BTreeMap::new();
     for stored in world.l2_advertisements.values() {
-        let Stored::Valid(advertisement) = stored else { continue };
+        let Stored::Valid(advertisement) = stored else {
+            continue;
+        };
         let spec = &advertisement.spec;
         let selects = |selectors: &[_], labels| {
             selectors.is_empty()
-                || selectors.iter().any(|s| Selector::parse(Some(s)).is_ok_and(|s| s.matches(labels)))
+                || selectors
+                    .iter()
+                    .any(|s| Selector::parse(Some(s)).is_ok_and(|s| s.matches(labels)))
         };
         let for_pool = (spec.ip_address_pools.is_empty()
             && spec.ip_address_pool_selectors.is_empty())

@@ -56,7 +56,9 @@ impl Cluster {
     pub fn put(&mut self, kind: Kind, mut manifest: Value) -> Result<ObjectRef, serde_json::Error> {
         self.version += 1;
         let key = Key::new(
-            manifest["metadata"]["namespace"].as_str().unwrap_or_default(),
+            manifest["metadata"]["namespace"]
+                .as_str()
+                .unwrap_or_default(),
             manifest["metadata"]["name"].as_str().unwrap_or_default(),
         );
         let object = ObjectRef { kind, key };
@@ -79,11 +81,16 @@ impl Cluster {
     fn identity(&self, object: &ObjectRef) -> (Option<String>, Option<Timestamp>, Option<Value>) {
         let name = &object.key.name;
         let of = |meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta| {
-            (meta.uid.clone(), meta.creation_timestamp.as_ref().map(|t| t.0))
+            (
+                meta.uid.clone(),
+                meta.creation_timestamp.as_ref().map(|t| t.0),
+            )
         };
         let (meta, status) = match object.kind {
             Kind::Service => (
-                self.world.child(&object.key).map(|c| of(&c.service.metadata)),
+                self.world
+                    .child(&object.key)
+                    .map(|c| of(&c.service.metadata)),
                 self.ingress.get(&object.key).map(|ips| ingress_status(ips)),
             ),
             Kind::AddressPool => {
@@ -96,12 +103,20 @@ impl Cluster {
                 let status = stored.and_then(Stored::valid).map(|p| json!(p.status));
                 (stored.map(|s| of(s.metadata())), status)
             }
-            Kind::IpAddressPool => {
-                (self.world.ip_address_pools.get(name).map(|s| of(s.metadata())), None)
-            }
-            Kind::L2Advertisement => {
-                (self.world.l2_advertisements.get(name).map(|s| of(s.metadata())), None)
-            }
+            Kind::IpAddressPool => (
+                self.world
+                    .ip_address_pools
+                    .get(name)
+                    .map(|s| of(s.metadata())),
+                None,
+            ),
+            Kind::L2Advertisement => (
+                self.world
+                    .l2_advertisements
+                    .get(name)
+                    .map(|s| of(s.metadata())),
+                None,
+            ),
             _ => (None, None),
         };
         let (uid, created) = meta.unwrap_or((None, None));
@@ -143,7 +158,10 @@ impl Cluster {
 
     /// Takes a node out of the cluster.
     pub fn remove_node(&mut self, name: &str) {
-        self.world.forget(&ObjectRef { kind: Kind::Node, key: Key::new("", name) });
+        self.world.forget(&ObjectRef {
+            kind: Kind::Node,
+            key: Key::new("", name),
+        });
     }
 
     /// Adds a pool with these ranges for every node.
@@ -162,9 +180,10 @@ impl Cluster {
                 "ports": [{"name": "https", "port": 443, "targetPort": 8443}]}}});
         if let (Some(into), Some(more)) = (manifest["spec"].as_object_mut(), spec.as_object()) {
             for (field, value) in more {
-                if let (Some(into), Some(more)) =
-                    (into.get_mut(field).and_then(Value::as_object_mut), value.as_object())
-                {
+                if let (Some(into), Some(more)) = (
+                    into.get_mut(field).and_then(Value::as_object_mut),
+                    value.as_object(),
+                ) {
                     into.extend(more.clone());
                 } else {
                     into.insert(field.clone(), value.clone());
@@ -176,25 +195,36 @@ impl Cluster {
 
     /// Deletes a load balancer at once, as background deletion does.
     pub fn delete_load_balancer(&mut self, key: &Key) {
-        self.world.forget(&ObjectRef { kind: Kind::LoadBalancer, key: key.clone() });
+        self.world.forget(&ObjectRef {
+            kind: Kind::LoadBalancer,
+            key: key.clone(),
+        });
     }
 
     /// Marks a pool as being deleted; its finalizer holds it.
     pub fn delete_pool(&mut self, name: &str) {
-        let Some(Stored::Valid(pool)) = self.world.pools.get(name) else { return };
+        let Some(Stored::Valid(pool)) = self.world.pools.get(name) else {
+            return;
+        };
         let mut pool = (**pool).clone();
         if pool.metadata.finalizers.iter().flatten().next().is_none() {
-            let object = ObjectRef { kind: Kind::AddressPool, key: Key::new("", name) };
+            let object = ObjectRef {
+                kind: Kind::AddressPool,
+                key: Key::new("", name),
+            };
             return self.world.forget(&object);
         }
-        pool.metadata.deletion_timestamp =
-            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.world.now));
-        self.world.observe(Observed::AddressPool(Stored::Valid(Arc::new(pool))));
+        pool.metadata.deletion_timestamp = Some(
+            k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(self.world.now),
+        );
+        self.world
+            .observe(Observed::AddressPool(Stored::Valid(Arc::new(pool))));
     }
 
     /// Lets time pass.
     pub fn advance(&mut self, by: SignedDuration) {
-        self.world.set_now(self.world.now.saturating_add(by).unwrap_or(self.world.now));
+        self.world
+            .set_now(self.world.now.saturating_add(by).unwrap_or(self.world.now));
     }
 
     /// Carries out one write of the planner.
@@ -212,7 +242,9 @@ impl Cluster {
                 self.apply_finalizers(&change.object.key.name, &body.to_json());
             }
             Action::Patch(body) => {
-                let Some(child) = self.world.child(&change.object.key) else { return };
+                let Some(child) = self.world.child(&change.object.key) else {
+                    return;
+                };
                 let mut service = serde_json::json!(child.service);
                 service["spec"]["ports"] = body.to_json()["spec"]["ports"].clone();
                 let _ = self.put(change.object.kind, service);
@@ -230,19 +262,29 @@ impl Cluster {
         let version = Some(self.version.to_string());
         match object.kind {
             Kind::LoadBalancer => {
-                let stored = self.world.load_balancers.get(&object.key).and_then(Stored::valid);
+                let stored = self
+                    .world
+                    .load_balancers
+                    .get(&object.key)
+                    .and_then(Stored::valid);
                 if let Some(mut lb) = stored.map(|o| (**o).clone()) {
                     lb.status = serde_json::from_value(status).ok();
                     lb.metadata.resource_version = version;
-                    self.world.observe(Observed::LoadBalancer(Stored::Valid(Arc::new(lb))));
+                    self.world
+                        .observe(Observed::LoadBalancer(Stored::Valid(Arc::new(lb))));
                 }
             }
             Kind::AddressPool => {
-                let stored = self.world.pools.get(&object.key.name).and_then(Stored::valid);
+                let stored = self
+                    .world
+                    .pools
+                    .get(&object.key.name)
+                    .and_then(Stored::valid);
                 if let Some(mut pool) = stored.map(|o| (**o).clone()) {
                     pool.status = serde_json::from_value(status).ok();
                     pool.metadata.resource_version = version;
-                    self.world.observe(Observed::AddressPool(Stored::Valid(Arc::new(pool))));
+                    self.world
+                        .observe(Observed::AddressPool(Stored::Valid(Arc::new(pool))));
                 }
             }
             _ => {}
@@ -250,16 +292,22 @@ impl Cluster {
     }
 
     fn apply_finalizers(&mut self, name: &str, body: &Value) {
-        let Some(Stored::Valid(pool)) = self.world.pools.get(name) else { return };
+        let Some(Stored::Valid(pool)) = self.world.pools.get(name) else {
+            return;
+        };
         let mut pool = (**pool).clone();
         let finalizers: Vec<String> =
             serde_json::from_value(body["metadata"]["finalizers"].clone()).unwrap_or_default();
         if finalizers.is_empty() && pool.metadata.deletion_timestamp.is_some() {
-            let object = ObjectRef { kind: Kind::AddressPool, key: Key::new("", name) };
+            let object = ObjectRef {
+                kind: Kind::AddressPool,
+                key: Key::new("", name),
+            };
             return self.world.forget(&object);
         }
         pool.metadata.finalizers = Some(finalizers);
-        self.world.observe(Observed::AddressPool(Stored::Valid(Arc::new(pool))));
+        self.world
+            .observe(Observed::AddressPool(Stored::Valid(Arc::new(pool))));
     }
 
     /// Plans, writes and lets MetalLB act until nothing is left to do.
@@ -287,7 +335,10 @@ impl Cluster {
                 .map(|c| format!("{} {} ({})", c.action.verb(), c.object, c.cause.as_str()))
                 .collect();
         }
-        Err(Restless { rounds: ROUNDS, pending })
+        Err(Restless {
+            rounds: ROUNDS,
+            pending,
+        })
     }
 
     /// The addresses that each Service has been given by MetalLB.
@@ -309,7 +360,12 @@ impl Cluster {
     pub fn announced(&self) -> BTreeMap<String, usize> {
         let mut counts: BTreeMap<String, usize> =
             self.world.nodes.keys().map(|n| (n.clone(), 0)).collect();
-        for node in self.world.announcers.keys().filter_map(|s| self.announcer(s)) {
+        for node in self
+            .world
+            .announcers
+            .keys()
+            .filter_map(|s| self.announcer(s))
+        {
             *counts.entry(node.to_owned()).or_default() += 1;
         }
         counts

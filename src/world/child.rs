@@ -66,7 +66,9 @@ impl ServiceRecord {
                 child.service = slim(service);
                 Self::Child(Box::new(child))
             }
-            None => Self::Foreign(ForeignService { addresses: addresses_in_use(&service) }),
+            None => Self::Foreign(ForeignService {
+                addresses: addresses_in_use(&service),
+            }),
         }
     }
 }
@@ -74,7 +76,11 @@ impl ServiceRecord {
 impl Child {
     /// Every address that it names or has.
     pub fn all_addresses(&self) -> BTreeSet<IpAddr> {
-        self.addresses.iter().chain(&self.allocated).copied().collect()
+        self.addresses
+            .iter()
+            .chain(&self.allocated)
+            .copied()
+            .collect()
     }
 
     /// Its resource version.
@@ -96,14 +102,19 @@ fn read_child(service: &Service) -> Option<Child> {
     if slot >= names::MAX_SLOTS || name != names::service_name(&load_balancer, slot) {
         return None;
     }
-    let controller =
-        meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+    let controller = meta
+        .owner_references
+        .iter()
+        .flatten()
+        .find(|owner| owner.controller == Some(true));
     if controller.is_some_and(|o| o.kind != "L2LoadBalancer" || o.name != load_balancer) {
         return None;
     }
     let empty = BTreeMap::new();
     let annotations = meta.annotations.as_ref().unwrap_or(&empty);
-    let named = annotations.get(names::METALLB_IPS).or_else(|| annotations.get(names::METALLB_OLD_IPS));
+    let named = annotations
+        .get(names::METALLB_IPS)
+        .or_else(|| annotations.get(names::METALLB_OLD_IPS));
     let mut addresses: Vec<IpAddr> = named
         .into_iter()
         .flat_map(|list| list.split(','))
@@ -119,7 +130,9 @@ fn read_child(service: &Service) -> Option<Child> {
         pin: label(names::PIN).unwrap_or_default(),
         pool: label(names::POOL).unwrap_or_default(),
         candidates: label(names::CANDIDATES).unwrap_or_default(),
-        retire_at: annotations.get(names::RETIRE_AT).and_then(|t| t.parse().ok()),
+        retire_at: annotations
+            .get(names::RETIRE_AT)
+            .and_then(|t| t.parse().ok()),
         addresses,
         allocated,
         owner: controller.map(|o| o.uid.clone()),
@@ -155,7 +168,12 @@ fn addresses_in_use(service: &Service) -> BTreeSet<IpAddr> {
         .filter_map(|a| a.trim().parse().ok());
     let external = spec
         .into_iter()
-        .flat_map(|s| s.external_ips.iter().flatten().chain(s.load_balancer_ip.iter()))
+        .flat_map(|s| {
+            s.external_ips
+                .iter()
+                .flatten()
+                .chain(s.load_balancer_ip.iter())
+        })
         .filter_map(|a| a.parse().ok());
     ingress(service).chain(external).chain(asked).collect()
 }
@@ -172,15 +190,28 @@ mod tests {
     fn a_child_needs_its_name_and_owner() {
         let labels = serde_json::json!({"app.kubernetes.io/managed-by": "l2lb",
             "l2lb.io/load-balancer": "web", "l2lb.io/slot": "2", "l2lb.io/home": "a"});
-        let good = service(serde_json::json!({"metadata": {"name": "web-2", "namespace": "shop",
-            "labels": labels, "annotations": {"metallb.io/loadBalancerIPs": "203.0.113.7, 2001:db8::1"}}}));
-        let ServiceRecord::Child(child) = ServiceRecord::read(good) else { panic!("not a child") };
+        let good = service(
+            serde_json::json!({"metadata": {"name": "web-2", "namespace": "shop",
+            "labels": labels, "annotations": {"metallb.io/loadBalancerIPs": "203.0.113.7, 2001:db8::1"}}}),
+        );
+        let ServiceRecord::Child(child) = ServiceRecord::read(good) else {
+            panic!("not a child")
+        };
         assert_eq!((child.slot, child.addresses.len()), (2, 2));
-        let misnamed = service(serde_json::json!({"metadata": {"name": "web-3", "labels": labels}}));
-        assert!(matches!(ServiceRecord::read(misnamed), ServiceRecord::Foreign(_)));
-        let owned = service(serde_json::json!({"metadata": {"name": "web-2", "labels": labels,
+        let misnamed =
+            service(serde_json::json!({"metadata": {"name": "web-3", "labels": labels}}));
+        assert!(matches!(
+            ServiceRecord::read(misnamed),
+            ServiceRecord::Foreign(_)
+        ));
+        let owned = service(
+            serde_json::json!({"metadata": {"name": "web-2", "labels": labels,
             "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web",
-                "uid": "1", "controller": true}]}}));
-        assert!(matches!(ServiceRecord::read(owned), ServiceRecord::Foreign(_)));
+                "uid": "1", "controller": true}]}}),
+        );
+        assert!(matches!(
+            ServiceRecord::read(owned),
+            ServiceRecord::Foreign(_)
+        ));
     }
 }

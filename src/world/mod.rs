@@ -38,7 +38,10 @@ pub struct Key {
 impl Key {
     /// A key from its parts.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 }
 
@@ -255,7 +258,12 @@ struct Revisions {
 impl World {
     /// An empty world at a time, with MetalLB as installed.
     pub fn new(now: Timestamp, options: Options, capabilities: Capabilities) -> Self {
-        Self { now, options, capabilities, ..Self::default() }
+        Self {
+            now,
+            options,
+            capabilities,
+            ..Self::default()
+        }
     }
 
     /// The Services that name or have an address.
@@ -313,12 +321,19 @@ impl World {
     pub fn child(&self, service: &Key) -> Option<&Arc<Child>> {
         let (load_balancer, slot) = service.name.rsplit_once('-')?;
         let key = Key::new(service.namespace.clone(), load_balancer);
-        self.children.get(&key)?.get(&slot.parse().ok()?).filter(|c| c.key == *service)
+        self.children
+            .get(&key)?
+            .get(&slot.parse().ok()?)
+            .filter(|c| c.key == *service)
     }
 
     /// The nodes that report to announce a Service, by name.
     pub fn announcers(&self, service: &Key) -> impl Iterator<Item = &str> {
-        self.announcers.get(service).into_iter().flat_map(|s| s.values()).map(String::as_str)
+        self.announcers
+            .get(service)
+            .into_iter()
+            .flat_map(|s| s.values())
+            .map(String::as_str)
     }
 
     fn touch_environment(&mut self) {
@@ -328,7 +343,9 @@ impl World {
 
     fn touch_load_balancer(&mut self, key: Key) {
         self.revisions.count += 1;
-        self.revisions.load_balancers.insert(key, self.revisions.count);
+        self.revisions
+            .load_balancers
+            .insert(key, self.revisions.count);
     }
 
     fn touch_object(&mut self, object: &ObjectRef) {
@@ -347,9 +364,8 @@ impl World {
     /// Sets the time, and forgets what was only remembered for a while.
     pub fn set_now(&mut self, now: Timestamp) {
         self.now = now;
-        let younger_than = |at: &Timestamp, age: SignedDuration| {
-            now.checked_sub(age).is_ok_and(|then| *at > then)
-        };
+        let younger_than =
+            |at: &Timestamp, age: SignedDuration| now.checked_sub(age).is_ok_and(|then| *at > then);
         self.departed.retain(|_, at| younger_than(at, LINGER));
         self.freed.retain(|_, at| younger_than(at, REST));
     }
@@ -368,7 +384,10 @@ impl World {
     fn touch_rivals(&mut self, address: IpAddr) {
         let rivals = self.holders.get(&address).filter(|h| h.len() > 1).cloned();
         for rival in rivals.into_iter().flatten() {
-            self.touch_object(&ObjectRef { kind: Kind::Service, key: rival });
+            self.touch_object(&ObjectRef {
+                kind: Kind::Service,
+                key: rival,
+            });
         }
     }
 

@@ -42,7 +42,11 @@ impl Node {
         let status = node.status.as_ref();
         let spec = node.spec.as_ref();
         let condition = |kind: &str| -> Option<&NodeCondition> {
-            status?.conditions.as_ref()?.iter().find(|c| c.type_ == kind)
+            status?
+                .conditions
+                .as_ref()?
+                .iter()
+                .find(|c| c.type_ == kind)
         };
         let is_true = |kind: &str| condition(kind).is_some_and(|c| c.status == "True");
         let transition = ["Ready", "NetworkUnavailable"]
@@ -81,7 +85,12 @@ impl Node {
     }
 
     fn standing(&self) -> (bool, bool, bool, bool) {
-        (self.ready, self.network_unavailable, self.cordoned, self.drained)
+        (
+            self.ready,
+            self.network_unavailable,
+            self.cordoned,
+            self.drained,
+        )
     }
 
     /// Its name as a label value.
@@ -91,7 +100,10 @@ impl Node {
 
     /// Its label `kubernetes.io/hostname`, by which one node can be selected.
     pub fn hostname(&self) -> Option<&str> {
-        self.labels.get(names::HOSTNAME).map(String::as_str).filter(|h| !h.is_empty())
+        self.labels
+            .get(names::HOSTNAME)
+            .map(String::as_str)
+            .filter(|h| !h.is_empty())
     }
 
     /// Whether it carries Kubernetes' label against use by load balancers.

@@ -147,7 +147,9 @@ impl<T: DeserializeOwned> DeserializeFrom for T {
 /// As [`Observed::read`].
 pub fn observe_manifest(value: Value) -> Result<Option<Observed>, serde_json::Error> {
     let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
-    let group = text("apiVersion").split_once('/').map_or("", |(group, _)| group);
+    let group = text("apiVersion")
+        .split_once('/')
+        .map_or("", |(group, _)| group);
     let kind = match (group, text("kind")) {
         ("", "Node") => Kind::Node,
         ("", "Namespace") => Kind::Namespace,
@@ -267,7 +269,11 @@ impl World {
         if key.namespace == "default" && key.name == "kubernetes" {
             let families = service.spec.as_ref().and_then(|s| s.ip_families.as_ref());
             self.primary_family = families.and_then(|f| f.first()).map(|f| {
-                if f == "IPv6" { Family::IPv6 } else { Family::IPv4 }
+                if f == "IPv6" {
+                    Family::IPv6
+                } else {
+                    Family::IPv4
+                }
             });
         }
         let record = ServiceRecord::read(service);
@@ -280,7 +286,10 @@ impl World {
                 self.hold(&key, child.all_addresses());
                 let owner = owner_of(&key);
                 self.departed.remove(&key);
-                self.children.entry(owner.clone()).or_default().insert(child.slot, Arc::from(child));
+                self.children
+                    .entry(owner.clone())
+                    .or_default()
+                    .insert(child.slot, Arc::from(child));
                 self.touch_load_balancer(owner);
             }
             ServiceRecord::Foreign(service) => {
@@ -309,7 +318,10 @@ impl World {
             self.touch_environment();
         }
         self.touch_load_balancer(owner_of(key));
-        self.refusals.remove(&ObjectRef { kind: Kind::Service, key: key.clone() });
+        self.refusals.remove(&ObjectRef {
+            kind: Kind::Service,
+            key: key.clone(),
+        });
     }
 
     /// Returns whether the Service was there and had addresses.
@@ -340,19 +352,28 @@ impl World {
         else {
             return self.forget_announcer(status);
         };
-        let service = Key::new(label(metallb::STATUS_NAMESPACE).unwrap_or_default(), service);
+        let service = Key::new(
+            label(metallb::STATUS_NAMESPACE).unwrap_or_default(),
+            service,
+        );
         let statuses = self.announcers.get(&service);
         if statuses.and_then(|s| s.get(&status.name)) == Some(&node) {
             return;
         }
         self.forget_announcer(status);
         self.touch_load_balancer(owner_of(&service));
-        self.status_service.insert(status.name.clone(), service.clone());
-        self.announcers.entry(service).or_default().insert(status.name.clone(), node);
+        self.status_service
+            .insert(status.name.clone(), service.clone());
+        self.announcers
+            .entry(service)
+            .or_default()
+            .insert(status.name.clone(), node);
     }
 
     fn forget_announcer(&mut self, status: &Key) {
-        let Some(service) = self.status_service.remove(&status.name) else { return };
+        let Some(service) = self.status_service.remove(&status.name) else {
+            return;
+        };
         if let Some(statuses) = self.announcers.get_mut(&service) {
             statuses.remove(&status.name);
             if statuses.is_empty() {
@@ -368,6 +389,9 @@ impl World {
 
 /// The load balancer that a Service of this name would be a slot of.
 fn owner_of(service: &Key) -> Key {
-    let name = service.name.rsplit_once('-').map_or(service.name.as_str(), |(name, _)| name);
+    let name = service
+        .name
+        .rsplit_once('-')
+        .map_or(service.name.as_str(), |(name, _)| name);
     Key::new(service.namespace.clone(), name)
 }

@@ -33,14 +33,26 @@ pub struct Cluster {
 impl Cluster {
     /// Prepares a lab.
     pub async fn new(lab: Lab) -> Result<Self> {
-        let cluster = Self { client: lab.client(), lab };
+        let cluster = Self {
+            client: lab.client(),
+            lab,
+        };
         for crd in ["l2addresspools", "l2loadbalancers"] {
-            cluster.lab.apply_file(place::workspace().join(format!("crds/{crd}.l2lb.io.yaml"))).await?;
+            cluster
+                .lab
+                .apply_file(place::workspace().join(format!("crds/{crd}.l2lb.io.yaml")))
+                .await?;
         }
         cluster
             .lab
             .kubectl()
-            .run(["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"])
+            .run([
+                "wait",
+                "--for=condition=Established",
+                "crd",
+                "--all",
+                "--timeout=30s",
+            ])
             .await?;
         cluster.namespace("shop", json!({})).await?;
         Ok(cluster)
@@ -56,7 +68,8 @@ impl Cluster {
     /// Makes nodes that are ready.
     pub async fn nodes(&self, names: impl IntoIterator<Item = &str>) -> Result<()> {
         for name in names {
-            self.node(name, json!({names::HOSTNAME: name, "role": "edge"})).await?;
+            self.node(name, json!({names::HOSTNAME: name, "role": "edge"}))
+                .await?;
         }
         Ok(())
     }
@@ -66,7 +79,9 @@ impl Cluster {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let node = json!({"apiVersion": "v1", "kind": "Node",
             "metadata": {"name": name, "labels": labels}});
-        nodes.patch(name, &PatchParams::apply("lab"), &Patch::Apply(node)).await?;
+        nodes
+            .patch(name, &PatchParams::apply("lab"), &Patch::Apply(node))
+            .await?;
         self.set_ready(name, true).await
     }
 
@@ -146,7 +161,10 @@ impl Cluster {
     pub async fn raw(&self, kind: Kind, namespace: &str, name: &str) -> Result<Value> {
         let path = resource::path(kind, &Key::new(namespace, name));
         let request = Request::get(path).body(Vec::new())?;
-        self.client.request(request).await.with_context(|| format!("reading {namespace}/{name}"))
+        self.client
+            .request(request)
+            .await
+            .with_context(|| format!("reading {namespace}/{name}"))
     }
 
     /// The children of a load balancer by name.
@@ -187,8 +205,10 @@ impl Cluster {
     /// and announces each from the node that it is pinned to.
     pub async fn announce(&self, namespace: &str, name: &str) -> Result<()> {
         for (service, child) in self.children(namespace, name).await? {
-            let ingress: Vec<Value> =
-                addresses(&child).iter().map(|a| json!({"ip": a, "ipMode": "VIP"})).collect();
+            let ingress: Vec<Value> = addresses(&child)
+                .iter()
+                .map(|a| json!({"ip": a, "ipMode": "VIP"}))
+                .collect();
             let status = json!({"status": {"loadBalancer": {"ingress": ingress}}});
             self.services(namespace)
                 .patch_status(&service, &PatchParams::default(), &Patch::Merge(status))
@@ -218,7 +238,10 @@ impl Cluster {
         let request = Request::patch(format!("{path}?fieldManager=speaker&force=true"))
             .header("content-type", "application/apply-patch+yaml")
             .body(serde_json::to_vec(&status)?)?;
-        self.client.request::<Value>(request).await.context("writing a ServiceL2Status")?;
+        self.client
+            .request::<Value>(request)
+            .await
+            .context("writing a ServiceL2Status")?;
         Ok(())
     }
 
@@ -227,7 +250,10 @@ impl Cluster {
     where
         K: Clone + DeserializeOwned + Debug,
     {
-        let params = PatchParams { field_manager: Some(SOMEBODY.into()), ..PatchParams::default() };
+        let params = PatchParams {
+            field_manager: Some(SOMEBODY.into()),
+            ..PatchParams::default()
+        };
         api.patch(name, &params, &Patch::Merge(change))
             .await
             .with_context(|| format!("changing {name}"))
@@ -257,12 +283,18 @@ impl Cluster {
     {
         let start = Instant::now();
         loop {
-            let found = api.get_opt(name).await.with_context(|| format!("reading {name}"))?;
+            let found = api
+                .get_opt(name)
+                .await
+                .with_context(|| format!("reading {name}"))?;
             if good(found.as_ref()) {
                 return Ok(found);
             }
             if start.elapsed() > PATIENCE {
-                bail!("waited {PATIENCE:?} for {what}; {name} is {}", shown(found.as_ref()));
+                bail!(
+                    "waited {PATIENCE:?} for {what}; {name} is {}",
+                    shown(found.as_ref())
+                );
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -278,7 +310,11 @@ impl Cluster {
     ) -> Result<Condition> {
         let what = format!("{kind} to be {reason}");
         let has = |lb: Option<&L2LoadBalancer>| condition(conditions_of(lb), kind, reason);
-        let lb = self.until(&self.load_balancers(namespace), name, &what, |lb| has(lb).is_some()).await?;
+        let lb = self
+            .until(&self.load_balancers(namespace), name, &what, |lb| {
+                has(lb).is_some()
+            })
+            .await?;
         has(lb.as_ref()).context("the condition is there")
     }
 
@@ -289,7 +325,9 @@ impl Cluster {
             let status = pool.and_then(|p| p.status.as_ref());
             condition(status.map_or(&[], |s| &s.conditions), kind, reason)
         };
-        let pool = self.until(&self.pools(), name, &what, |pool| has(pool).is_some()).await?;
+        let pool = self
+            .until(&self.pools(), name, &what, |pool| has(pool).is_some())
+            .await?;
         has(pool.as_ref()).context("the condition is there")
     }
 
@@ -336,22 +374,31 @@ spec:
 
 /// The slots in a load balancer's status.
 pub fn slots_of(lb: Option<&L2LoadBalancer>) -> &[SlotStatus] {
-    lb.and_then(|lb| lb.status.as_ref()).map_or(&[], |status| &status.slots)
+    lb.and_then(|lb| lb.status.as_ref())
+        .map_or(&[], |status| &status.slots)
 }
 
 /// The conditions of a load balancer.
 pub fn conditions_of(lb: Option<&L2LoadBalancer>) -> &[Condition] {
-    lb.and_then(|lb| lb.status.as_ref()).map_or(&[], |status| &status.conditions)
+    lb.and_then(|lb| lb.status.as_ref())
+        .map_or(&[], |status| &status.conditions)
 }
 
 fn condition(conditions: &[Condition], kind: &str, reason: &str) -> Option<Condition> {
-    conditions.iter().find(|c| c.type_ == kind && c.reason == reason).cloned()
+    conditions
+        .iter()
+        .find(|c| c.type_ == kind && c.reason == reason)
+        .cloned()
 }
 
 /// The addresses that a child names.
 pub fn addresses(child: &Service) -> Vec<String> {
     let named = child.annotations().get(names::METALLB_IPS);
-    named.into_iter().flat_map(|list| list.split(',')).map(str::to_owned).collect()
+    named
+        .into_iter()
+        .flat_map(|list| list.split(','))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// A label of an object.
@@ -362,7 +409,10 @@ pub fn label<K: Resource>(object: &K, key: &str) -> String {
 /// UID and addresses of each child: what must survive everything.
 pub fn identities(children: &BTreeMap<String, Service>) -> BTreeMap<String, (String, Vec<String>)> {
     let identity = |s: &Service| (s.uid().unwrap_or_default(), addresses(s));
-    children.iter().map(|(name, service)| (name.clone(), identity(service))).collect()
+    children
+        .iter()
+        .map(|(name, service)| (name.clone(), identity(service)))
+        .collect()
 }
 
 /// Fails if one of the children is not as it was, or is not there.
@@ -380,7 +430,11 @@ pub fn ensure_distinct<'a>(children: impl IntoIterator<Item = &'a Service>) -> R
     let mut seen = BTreeSet::new();
     for child in children {
         for address in addresses(child) {
-            ensure!(seen.insert(address.clone()), "{address} was given twice: {}", child.name_any());
+            ensure!(
+                seen.insert(address.clone()),
+                "{address} was given twice: {}",
+                child.name_any()
+            );
         }
     }
     Ok(seen.len())

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use l2lb::api::names;
@@ -30,12 +30,17 @@ pub async fn restart_keeps_addresses(lab: Lab) -> Result<()> {
     for name in all {
         before.extend(cluster.slots("shop", name, 5).await?);
     }
-    ensure!(ensure_distinct(before.values())? == 20, "addresses are missing");
+    ensure!(
+        ensure_distinct(before.values())? == 20,
+        "addresses are missing"
+    );
     controller.kill().await;
 
     let services = cluster.services("shop");
     cluster.delete(&services, "one-2").await?;
-    cluster.delete(&cluster.load_balancers("shop"), "four").await?;
+    cluster
+        .delete(&cluster.load_balancers("shop"), "four")
+        .await?;
     cluster.nodes(["node-0"]).await?;
     cluster.load_balancer("five").await?;
 
@@ -44,7 +49,10 @@ pub async fn restart_keeps_addresses(lab: Lab) -> Result<()> {
     for name in ["one", "two", "three", "five"] {
         after.extend(cluster.slots("shop", name, 6).await?);
     }
-    ensure!(ensure_distinct(after.values())? == 24, "addresses are missing");
+    ensure!(
+        ensure_distinct(after.values())? == 24,
+        "addresses are missing"
+    );
     for (name, (uid, addresses)) in identities(&before) {
         let now = identities(&after);
         let found = now.get(&name);
@@ -70,17 +78,24 @@ pub async fn killed_again_and_again(lab: Lab) -> Result<()> {
     cluster.nodes(NODES).await?;
     let count = 30;
     cluster.pool("203.0.113.0/24").await?;
-    let manifests: String =
-        (0..count).map(|i| load_balancer("shop", &format!("lb{i:02}"), "edge")).collect();
+    let manifests: String = (0..count)
+        .map(|i| load_balancer("shop", &format!("lb{i:02}"), "edge"))
+        .collect();
     cluster.apply(&manifests).await?;
 
     let mut known = BTreeMap::new();
     let wanted = count * NODES.len();
-    for goal in (1..).map(|round| round * 13).take_while(|goal| *goal < wanted) {
+    for goal in (1..)
+        .map(|round| round * 13)
+        .take_while(|goal| *goal < wanted)
+    {
         let controller = cluster.controller()?;
         let start = Instant::now();
         while children(&cluster).await?.len() < goal {
-            ensure!(start.elapsed() < PATIENCE, "there are not {goal} Services after {PATIENCE:?}");
+            ensure!(
+                start.elapsed() < PATIENCE,
+                "there are not {goal} Services after {PATIENCE:?}"
+            );
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         controller.kill().await;
@@ -94,11 +109,17 @@ pub async fn killed_again_and_again(lab: Lab) -> Result<()> {
         if found.len() == wanted {
             break;
         }
-        ensure!(start.elapsed() < PATIENCE, "there are {} of {wanted} Services", found.len());
+        ensure!(
+            start.elapsed() < PATIENCE,
+            "there are {} of {wanted} Services",
+            found.len()
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     for i in 0..count {
-        cluster.slots("shop", &format!("lb{i:02}"), NODES.len()).await?;
+        cluster
+            .slots("shop", &format!("lb{i:02}"), NODES.len())
+            .await?;
     }
     check(known, &children(&cluster).await?)?;
     Ok(())
@@ -116,7 +137,11 @@ fn check(known: Identities, found: &BTreeMap<String, Service>) -> Result<Identit
     ensure_distinct(found.values())?;
     let now = identities(found);
     for (name, identity) in known {
-        ensure!(now.get(&name) == Some(&identity), "{name} had {identity:?}, has {:?}", now.get(&name));
+        ensure!(
+            now.get(&name) == Some(&identity),
+            "{name} had {identity:?}, has {:?}",
+            now.get(&name)
+        );
     }
     Ok(now)
 }
@@ -168,7 +193,11 @@ pub async fn one_leader(lab: Lab) -> Result<()> {
     let asked = Instant::now();
     bert.terminate()?;
     leads(&cluster, "anna").await?;
-    ensure!(asked.elapsed() < Duration::from_secs(8), "it took {:?}", asked.elapsed());
+    ensure!(
+        asked.elapsed() < Duration::from_secs(8),
+        "it took {:?}",
+        asked.elapsed()
+    );
     cluster.load_balancer("three").await?;
     cluster.slots("shop", "three", 2).await?;
 
@@ -183,7 +212,10 @@ pub async fn one_leader(lab: Lab) -> Result<()> {
     let mut turns: Vec<String> = cluster.writes()?.into_iter().map(|w| w.user).collect();
     turns.dedup();
     let names: Vec<&str> = turns.iter().filter_map(|t| t.rsplit(':').next()).collect();
-    ensure!(names == ["anna", "bert", "anna", "bert"], "they wrote in turns: {names:?}");
+    ensure!(
+        names == ["anna", "bert", "anna", "bert"],
+        "they wrote in turns: {names:?}"
+    );
     Ok(())
 }
 
@@ -215,16 +247,24 @@ subjects: [{{kind: ServiceAccount, namespace: default, name: {name}}}]
 async fn leads(cluster: &Cluster, name: &str) -> Result<()> {
     let leases: Api<Lease> = Api::namespaced(cluster.client.clone(), "default");
     cluster
-        .until(&leases, "l2lb-controller", &format!("{name} to lead"), |lease| {
-            let holder = lease.and_then(|l| l.spec.as_ref()?.holder_identity.as_ref());
-            holder.is_some_and(|h| h.starts_with(&format!("{name}_")))
-        })
+        .until(
+            &leases,
+            "l2lb-controller",
+            &format!("{name} to lead"),
+            |lease| {
+                let holder = lease.and_then(|l| l.spec.as_ref()?.holder_identity.as_ref());
+                holder.is_some_and(|h| h.starts_with(&format!("{name}_")))
+            },
+        )
         .await?;
     Ok(())
 }
 
 async fn signal(cluster: &Cluster, process: &Process, name: &str) -> Result<()> {
     let id = process.id().context("it has ended")?.to_string();
-    cluster.lab.exec(None, &["kill", &format!("-{name}"), &id]).await?;
+    cluster
+        .lab
+        .exec(None, &["kill", &format!("-{name}"), &id])
+        .await?;
     Ok(())
 }

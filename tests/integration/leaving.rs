@@ -23,29 +23,57 @@ pub async fn pool_waits_for_its_addresses(lab: Lab) -> Result<()> {
     cluster.announce("shop", "web").await?;
     cluster.condition("shop", "web", "Ready", "Ok").await?;
     let pool = cluster.pools().get("edge").await?;
-    ensure!(pool.finalizers() == [names::POOL_FINALIZER], "finalizers are {:?}", pool.finalizers());
+    ensure!(
+        pool.finalizers() == [names::POOL_FINALIZER],
+        "finalizers are {:?}",
+        pool.finalizers()
+    );
 
     cluster.delete(&cluster.pools(), "edge").await?;
-    cluster.pool_condition("edge", "Accepted", "PoolTerminating").await?;
+    cluster
+        .pool_condition("edge", "Accepted", "PoolTerminating")
+        .await?;
     cluster.load_balancer("late").await?;
     cluster.nodes(["node-3"]).await?;
-    let condition =
-        cluster.condition("shop", "late", "AddressesAllocated", "PoolTerminating").await?;
-    ensure!(condition.message.contains("L2AddressPool edge is being deleted"), "{condition:?}");
-    cluster.condition("shop", "web", "AddressesAllocated", "PoolTerminating").await?;
+    let condition = cluster
+        .condition("shop", "late", "AddressesAllocated", "PoolTerminating")
+        .await?;
+    ensure!(
+        condition
+            .message
+            .contains("L2AddressPool edge is being deleted"),
+        "{condition:?}"
+    );
+    cluster
+        .condition("shop", "web", "AddressesAllocated", "PoolTerminating")
+        .await?;
     // Nor does a restart forget it.
     controller.kill().await;
     let _controller = cluster.controller()?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let after = cluster.children("shop", "web").await?;
     ensure_same(&before, &after)?;
-    ensure!(cluster.children("shop", "late").await?.is_empty(), "new addresses were given out");
+    ensure!(
+        cluster.children("shop", "late").await?.is_empty(),
+        "new addresses were given out"
+    );
     cluster.condition("shop", "web", "Ready", "Ok").await?;
-    ensure!(cluster.metallb_pools().get_opt("l2lb-edge").await?.is_some(), "MetalLB's pool is gone");
+    ensure!(
+        cluster
+            .metallb_pools()
+            .get_opt("l2lb-edge")
+            .await?
+            .is_some(),
+        "MetalLB's pool is gone"
+    );
 
-    cluster.delete(&cluster.load_balancers("shop"), "web").await?;
+    cluster
+        .delete(&cluster.load_balancers("shop"), "web")
+        .await?;
     gone_silent(&cluster, "web").await?;
-    cluster.until(&cluster.pools(), "edge", "it to go", |pool| pool.is_none()).await?;
+    cluster
+        .until(&cluster.pools(), "edge", "it to go", |pool| pool.is_none())
+        .await?;
     let start = Instant::now();
     loop {
         let left = leftovers(&cluster).await?;
@@ -55,7 +83,9 @@ pub async fn pool_waits_for_its_addresses(lab: Lab) -> Result<()> {
         ensure!(start.elapsed() < PATIENCE, "{left:?} is left");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    cluster.condition("shop", "late", "Accepted", "PoolNotFound").await?;
+    cluster
+        .condition("shop", "late", "Accepted", "PoolNotFound")
+        .await?;
     Ok(())
 }
 
@@ -72,17 +102,37 @@ pub async fn background(lab: Lab) -> Result<()> {
     cluster.condition("shop", "web", "Pinned", "Ok").await?;
     let before = cluster.writes()?.len();
 
-    cluster.delete(&cluster.load_balancers("shop"), "web").await?;
+    cluster
+        .delete(&cluster.load_balancers("shop"), "web")
+        .await?;
     for number in 0..3 {
         let name = format!("web-{number}");
-        cluster.until(&cluster.services("shop"), &name, "it to go", |s| s.is_none()).await?;
+        cluster
+            .until(&cluster.services("shop"), &name, "it to go", |s| {
+                s.is_none()
+            })
+            .await?;
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let count = cluster.advertisements().list(&ListParams::default()).await?.items.len();
-    ensure!(count == 3, "{count} advertisements are left while speakers announce");
+    let count = cluster
+        .advertisements()
+        .list(&ListParams::default())
+        .await?
+        .items
+        .len();
+    ensure!(
+        count == 3,
+        "{count} advertisements are left while speakers announce"
+    );
     gone_silent(&cluster, "web").await?;
     let start = Instant::now();
-    while !cluster.advertisements().list(&ListParams::default()).await?.items.is_empty() {
+    while !cluster
+        .advertisements()
+        .list(&ListParams::default())
+        .await?
+        .items
+        .is_empty()
+    {
         ensure!(start.elapsed() < PATIENCE, "the advertisements stay");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -93,11 +143,26 @@ pub async fn background(lab: Lab) -> Result<()> {
         .map(|w| w.resource.as_str())
         .collect();
     ensure!(
-        order == ["services", "services", "services", "l2advertisements", "l2advertisements", "l2advertisements"],
+        order
+            == [
+                "services",
+                "services",
+                "services",
+                "l2advertisements",
+                "l2advertisements",
+                "l2advertisements"
+            ],
         "deleted in this order: {order:?}"
     );
     // The pool stays for the next one.
-    ensure!(cluster.metallb_pools().get_opt("l2lb-edge").await?.is_some(), "the pool is gone");
+    ensure!(
+        cluster
+            .metallb_pools()
+            .get_opt("l2lb-edge")
+            .await?
+            .is_some(),
+        "the pool is gone"
+    );
     cluster.load_balancer("next").await?;
     cluster.slots("shop", "next", 3).await?;
     Ok(())
@@ -123,10 +188,18 @@ pub async fn foreground(lab: Lab) -> Result<()> {
         let lb = cluster.load_balancers("shop").get_opt("web").await?;
         let children = cluster.children("shop", "web").await?;
         if lb.is_none() {
-            ensure!(children.is_empty(), "it is gone before {:?}", children.keys());
+            ensure!(
+                children.is_empty(),
+                "it is gone before {:?}",
+                children.keys()
+            );
             break;
         }
-        ensure!(start.elapsed() < PATIENCE, "it stays, with {:?}", children.keys());
+        ensure!(
+            start.elapsed() < PATIENCE,
+            "it stays, with {:?}",
+            children.keys()
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let after = cluster.children("shop", "other").await?;
@@ -148,7 +221,11 @@ pub async fn orphan(lab: Lab) -> Result<()> {
         .delete("web", &DeleteParams::orphan())
         .await
         .context("deleting it")?;
-    cluster.until(&cluster.load_balancers("shop"), "web", "it to go", |lb| lb.is_none()).await?;
+    cluster
+        .until(&cluster.load_balancers("shop"), "web", "it to go", |lb| {
+            lb.is_none()
+        })
+        .await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let orphans = cluster.children("shop", "web").await?;
     ensure_same(&before, &orphans)?;
@@ -163,7 +240,12 @@ pub async fn orphan(lab: Lab) -> Result<()> {
     cluster.load_balancer("other").await?;
     let other = cluster.slots("shop", "other", 2).await?;
     ensure_distinct(orphans.values().chain(other.values()))?;
-    let count = cluster.advertisements().list(&ListParams::default()).await?.items.len();
+    let count = cluster
+        .advertisements()
+        .list(&ListParams::default())
+        .await?
+        .items
+        .len();
     ensure!(count == 2, "there are {count} advertisements");
 
     cluster.load_balancer("web").await?;
@@ -182,7 +264,13 @@ async fn gone_silent(cluster: &Cluster, load_balancer: &str) -> Result<()> {
     cluster
         .lab
         .kubectl()
-        .run(["delete", "servicel2statuses", "-n", METALLB_NAMESPACE, "--all"])
+        .run([
+            "delete",
+            "servicel2statuses",
+            "-n",
+            METALLB_NAMESPACE,
+            "--all",
+        ])
         .await
         .with_context(|| format!("silencing {load_balancer}"))?;
     Ok(())
@@ -190,14 +278,29 @@ async fn gone_silent(cluster: &Cluster, load_balancer: &str) -> Result<()> {
 
 /// Every object of ours that exists.
 async fn leftovers(cluster: &Cluster) -> Result<Vec<String>> {
-    let of_ours = ListParams::default()
-        .labels(&format!("{}={}", names::MANAGED_BY, names::MANAGED_BY_VALUE));
+    let of_ours = ListParams::default().labels(&format!(
+        "{}={}",
+        names::MANAGED_BY,
+        names::MANAGED_BY_VALUE
+    ));
     let services: Api<Service> = Api::all(cluster.client.clone());
-    let mut left: Vec<String> =
-        services.list(&of_ours).await?.iter().map(|s| format!("Service {}", s.name_any())).collect();
+    let mut left: Vec<String> = services
+        .list(&of_ours)
+        .await?
+        .iter()
+        .map(|s| format!("Service {}", s.name_any()))
+        .collect();
     let found = cluster.metallb_pools().list(&of_ours).await?;
-    left.extend(found.iter().map(|p| format!("IPAddressPool {}", p.name_any())));
+    left.extend(
+        found
+            .iter()
+            .map(|p| format!("IPAddressPool {}", p.name_any())),
+    );
     let found = cluster.advertisements().list(&of_ours).await?;
-    left.extend(found.iter().map(|a| format!("L2Advertisement {}", a.name_any())));
+    left.extend(
+        found
+            .iter()
+            .map(|a| format!("L2Advertisement {}", a.name_any())),
+    );
     Ok(left)
 }

@@ -26,29 +26,85 @@ fn main() -> ExitCode {
         ..LabConfig::api_only()
     };
     harness::run(vec![
-        harness::trial("objects_are_as_rendered", api(), fan_out::objects_are_as_rendered),
+        harness::trial(
+            "objects_are_as_rendered",
+            api(),
+            fan_out::objects_are_as_rendered,
+        ),
         harness::trial("two_pools", api(), fan_out::two_pools),
-        harness::trial("advertisements_are_shared", api(), fan_out::advertisements_are_shared),
-        harness::trial("no_write_in_a_steady_state", api(), steady::no_write_in_a_steady_state),
+        harness::trial(
+            "advertisements_are_shared",
+            api(),
+            fan_out::advertisements_are_shared,
+        ),
+        harness::trial(
+            "no_write_in_a_steady_state",
+            api(),
+            steady::no_write_in_a_steady_state,
+        ),
         harness::trial("drift_is_repaired", api(), steady::drift_is_repaired),
-        harness::trial("what_goes_missing_returns", api(), steady::what_goes_missing_returns),
+        harness::trial(
+            "what_goes_missing_returns",
+            api(),
+            steady::what_goes_missing_returns,
+        ),
         harness::trial("foreign_service", api(), refusals::foreign_service),
-        harness::trial("foreign_metallb_pool", api(), refusals::foreign_metallb_pool),
+        harness::trial(
+            "foreign_metallb_pool",
+            api(),
+            refusals::foreign_metallb_pool,
+        ),
         harness::trial("allowed_namespaces", api(), refusals::allowed_namespaces),
         harness::trial("quota", with_garbage_collector(), refusals::quota),
-        harness::trial("terminating_namespace", api(), refusals::terminating_namespace),
-        harness::trial("metallb_denies_a_pool", api(), refusals::metallb_denies_a_pool),
-        harness::trial("broken_stored_objects", api(), stored::broken_stored_objects),
+        harness::trial(
+            "terminating_namespace",
+            api(),
+            refusals::terminating_namespace,
+        ),
+        harness::trial(
+            "metallb_denies_a_pool",
+            api(),
+            refusals::metallb_denies_a_pool,
+        ),
+        harness::trial(
+            "broken_stored_objects",
+            api(),
+            stored::broken_stored_objects,
+        ),
         harness::trial("metallb_is_missing", api(), metallb::is_missing),
-        harness::trial("nodes_fail_and_return", api(), metallb::nodes_fail_and_return),
-        harness::trial("schema_refuses_bad_objects", api(), schema::refuses_bad_objects),
+        harness::trial(
+            "nodes_fail_and_return",
+            api(),
+            metallb::nodes_fail_and_return,
+        ),
+        harness::trial(
+            "schema_refuses_bad_objects",
+            api(),
+            schema::refuses_bad_objects,
+        ),
         harness::trial("schema_for_people", api(), schema::for_people),
-        harness::trial("restart_keeps_addresses", api(), controllers::restart_keeps_addresses),
-        harness::trial("killed_again_and_again", api(), controllers::killed_again_and_again),
+        harness::trial(
+            "restart_keeps_addresses",
+            api(),
+            controllers::restart_keeps_addresses,
+        ),
+        harness::trial(
+            "killed_again_and_again",
+            api(),
+            controllers::killed_again_and_again,
+        ),
         harness::trial("one_leader", api(), controllers::one_leader),
-        harness::trial("pool_waits_for_its_addresses", api(), leaving::pool_waits_for_its_addresses),
+        harness::trial(
+            "pool_waits_for_its_addresses",
+            api(),
+            leaving::pool_waits_for_its_addresses,
+        ),
         harness::trial("deletion_background", api(), leaving::background),
-        harness::trial("deletion_foreground", with_garbage_collector(), leaving::foreground),
+        harness::trial(
+            "deletion_foreground",
+            with_garbage_collector(),
+            leaving::foreground,
+        ),
         harness::trial("deletion_orphan", with_garbage_collector(), leaving::orphan),
     ])
 }

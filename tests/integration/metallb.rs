@@ -23,32 +23,61 @@ pub async fn is_missing(lab: Lab) -> Result<()> {
     let _controller = cluster.controller()?;
     cluster.pool("203.0.113.0/28").await?;
     cluster.load_balancer("web").await?;
-    let condition = cluster.pool_condition("edge", "Configured", "MetalLBMissing").await?;
+    let condition = cluster
+        .pool_condition("edge", "Configured", "MetalLBMissing")
+        .await?;
     ensure!(
-        condition.message.contains("install MetalLB 0.16.2 or later in namespace metallb-system"),
+        condition
+            .message
+            .contains("install MetalLB 0.16.2 or later in namespace metallb-system"),
         "{condition:?}"
     );
     cluster.pool_condition("edge", "Accepted", "Ok").await?;
-    let condition = cluster.condition("shop", "web", "Accepted", "MetalLBMissing").await?;
-    ensure!(condition.message.contains("L2AddressPool edge"), "{condition:?}");
-    ensure!(cluster.children("shop", "web").await?.is_empty(), "Services were made");
+    let condition = cluster
+        .condition("shop", "web", "Accepted", "MetalLBMissing")
+        .await?;
+    ensure!(
+        condition.message.contains("L2AddressPool edge"),
+        "{condition:?}"
+    );
+    ensure!(
+        cluster.children("shop", "web").await?.is_empty(),
+        "Services were made"
+    );
 
     // A MetalLB without preferences.
     let mut old = definitions.clone();
     for definition in &mut old {
-        let schema = definition.spec.versions.first_mut().and_then(|v| v.schema.as_mut());
+        let schema = definition
+            .spec
+            .versions
+            .first_mut()
+            .and_then(|v| v.schema.as_mut());
         let spec = schema
-            .and_then(|s| s.open_api_v3_schema.as_mut()?.properties.as_mut()?.get_mut("spec"))
+            .and_then(|s| {
+                s.open_api_v3_schema
+                    .as_mut()?
+                    .properties
+                    .as_mut()?
+                    .get_mut("spec")
+            })
             .and_then(|s| s.properties.as_mut());
         if let Some(spec) = spec {
             spec.remove("preferredNodeSelectors");
         }
     }
     install(&cluster, &old).await?;
-    let condition = cluster.pool_condition("edge", "Configured", "MetalLBTooOld").await?;
+    let condition = cluster
+        .pool_condition("edge", "Configured", "MetalLBTooOld")
+        .await?;
     ensure!(condition.message.contains("upgrade"), "{condition:?}");
-    cluster.condition("shop", "web", "Accepted", "MetalLBTooOld").await?;
-    ensure!(cluster.children("shop", "web").await?.is_empty(), "Services were made");
+    cluster
+        .condition("shop", "web", "Accepted", "MetalLBTooOld")
+        .await?;
+    ensure!(
+        cluster.children("shop", "web").await?.is_empty(),
+        "Services were made"
+    );
 
     // The upgrade.
     let start = Instant::now();
@@ -56,22 +85,39 @@ pub async fn is_missing(lab: Lab) -> Result<()> {
     for definition in &definitions {
         let mut present = api.get(&definition.name_any()).await?;
         present.spec = definition.spec.clone();
-        api.replace(&definition.name_any(), &PostParams::default(), &present).await?;
+        api.replace(&definition.name_any(), &PostParams::default(), &present)
+            .await?;
     }
     let before = cluster.slots("shop", "web", 2).await?;
-    ensure!(start.elapsed() < Duration::from_secs(15), "it took {:?}", start.elapsed());
+    ensure!(
+        start.elapsed() < Duration::from_secs(15),
+        "it took {:?}",
+        start.elapsed()
+    );
     cluster.announce("shop", "web").await?;
     cluster.condition("shop", "web", "Ready", "Ok").await?;
     cluster.pool_condition("edge", "Configured", "Ok").await?;
 
     // Somebody reinstalls MetalLB: no Service suffers.
     remove_definitions(&cluster).await?;
-    cluster.pool_condition("edge", "Configured", "MetalLBMissing").await?;
+    cluster
+        .pool_condition("edge", "Configured", "MetalLBMissing")
+        .await?;
     install(&cluster, &definitions).await?;
     cluster.pool_condition("edge", "Configured", "Ok").await?;
     let start = Instant::now();
-    while cluster.advertisements().list(&ListParams::default()).await?.items.len() < 2 {
-        ensure!(start.elapsed() < PATIENCE, "the advertisements do not come back");
+    while cluster
+        .advertisements()
+        .list(&ListParams::default())
+        .await?
+        .items
+        .len()
+        < 2
+    {
+        ensure!(
+            start.elapsed() < PATIENCE,
+            "the advertisements do not come back"
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let after = cluster.children("shop", "web").await?;
@@ -87,8 +133,20 @@ async fn remove_definitions(cluster: &Cluster) -> Result<Vec<CustomResourceDefin
             continue;
         }
         cluster.delete(&api, &definition.name_any()).await?;
-        cluster.until(&api, &definition.name_any(), "it to go", |found| found.is_none()).await?;
         removed.push(definition);
+    }
+    // The API server may find a kind's storage not ready yet, and looks again
+    // when the definition changes.
+    let start = Instant::now();
+    for name in removed.iter().map(ResourceExt::name_any) {
+        while api.get_opt(&name).await?.is_some() {
+            ensure!(start.elapsed() < PATIENCE, "definition {name} stays");
+            let nudge =
+                json!({"metadata": {"annotations": {"nudge": format!("{:?}", start.elapsed())}}});
+            // It may have gone just now.
+            let _ = cluster.change(&api, &name, nudge).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
     ensure!(!removed.is_empty(), "there are no definitions of MetalLB");
     Ok(removed)
@@ -101,6 +159,7 @@ async fn install(cluster: &Cluster, definitions: &[CustomResourceDefinition]) ->
         new.metadata.resource_version = None;
         new.metadata.uid = None;
         new.metadata.managed_fields = None;
+        new.metadata.finalizers = None;
         new.status = None;
         api.create(&PostParams::default(), &new)
             .await
@@ -130,7 +189,9 @@ pub async fn nodes_fail_and_return(lab: Lab) -> Result<()> {
         match away {
             "fails" => cluster.set_ready("node-2", false).await?,
             _ => {
-                cluster.change(&nodes, "node-2", json!({"spec": {"unschedulable": true}})).await?;
+                cluster
+                    .change(&nodes, "node-2", json!({"spec": {"unschedulable": true}}))
+                    .await?;
             }
         }
         pinned(&cluster, &slot, false).await?;
@@ -141,7 +202,9 @@ pub async fn nodes_fail_and_return(lab: Lab) -> Result<()> {
         match away {
             "fails" => cluster.set_ready("node-2", true).await?,
             _ => {
-                cluster.change(&nodes, "node-2", json!({"spec": {"unschedulable": null}})).await?;
+                cluster
+                    .change(&nodes, "node-2", json!({"spec": {"unschedulable": null}}))
+                    .await?;
             }
         }
         pinned(&cluster, &slot, true).await?;
@@ -155,15 +218,29 @@ pub async fn nodes_fail_and_return(lab: Lab) -> Result<()> {
     // joins inherits it.
     cluster.delete(&nodes, "node-2").await?;
     cluster
-        .until(&cluster.load_balancers("shop"), "web", "its slot to retire", |lb| {
-            slots_of(lb).iter().any(|s| s.service == slot && s.phase == SlotPhase::Retiring)
-        })
+        .until(
+            &cluster.load_balancers("shop"),
+            "web",
+            "its slot to retire",
+            |lb| {
+                slots_of(lb)
+                    .iter()
+                    .any(|s| s.service == slot && s.phase == SlotPhase::Retiring)
+            },
+        )
         .await?;
     cluster.nodes(["node-4"]).await?;
     cluster
-        .until(&cluster.load_balancers("shop"), "web", "node-4 to inherit", |lb| {
-            slots_of(lb).iter().any(|s| s.service == slot && s.node == "node-4")
-        })
+        .until(
+            &cluster.load_balancers("shop"),
+            "web",
+            "node-4 to inherit",
+            |lb| {
+                slots_of(lb)
+                    .iter()
+                    .any(|s| s.service == slot && s.node == "node-4")
+            },
+        )
         .await?;
     let after = cluster.children("shop", "web").await?;
     ensure_same(&before, &after)?;

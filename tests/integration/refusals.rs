@@ -34,12 +34,24 @@ spec: {selector: {app: theirs}, ports: [{port: 80}], externalIPs: [203.0.113.0, 
     cluster.load_balancer("other").await?;
 
     let sentence = "Service shop/web-1 exists and is not ours: rename or delete it";
-    let condition = cluster.condition("shop", "web", "AddressesAllocated", "NameTaken").await?;
-    ensure!(condition.status == "False" && condition.message == sentence, "{condition:?}");
+    let condition = cluster
+        .condition("shop", "web", "AddressesAllocated", "NameTaken")
+        .await?;
+    ensure!(
+        condition.status == "False" && condition.message == sentence,
+        "{condition:?}"
+    );
     let lb = cluster
-        .until(&cluster.load_balancers("shop"), "web", "the sentence on the slot", |lb| {
-            slots_of(lb).iter().any(|s| s.service == "web-1" && s.message.as_deref() == Some(sentence))
-        })
+        .until(
+            &cluster.load_balancers("shop"),
+            "web",
+            "the sentence on the slot",
+            |lb| {
+                slots_of(lb)
+                    .iter()
+                    .any(|s| s.service == "web-1" && s.message.as_deref() == Some(sentence))
+            },
+        )
         .await?;
     ensure!(slots_of(lb.as_ref()).len() == 3, "{lb:?}");
     cluster.slots("shop", "other", 3).await?;
@@ -49,7 +61,9 @@ spec: {selector: {app: theirs}, ports: [{port: 80}], externalIPs: [203.0.113.0, 
         for child in children.values() {
             let addresses = crate::cluster::addresses(child);
             ensure!(
-                !addresses.iter().any(|a| a == "203.0.113.0" || a == "203.0.113.3"),
+                !addresses
+                    .iter()
+                    .any(|a| a == "203.0.113.0" || a == "203.0.113.3"),
                 "{} has an address of the foreign Service: {addresses:?}",
                 child.name_any()
             );
@@ -59,17 +73,24 @@ spec: {selector: {app: theirs}, ports: [{port: 80}], externalIPs: [203.0.113.0, 
     // Long enough for attempts to be repeated.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let after = services.get("web-1").await?;
-    ensure!(before == after, "the foreign Service was changed: {after:?}");
+    ensure!(
+        before == after,
+        "the foreign Service was changed: {after:?}"
+    );
 
     let others = identities(&cluster.children("shop", "web").await?);
     cluster.delete(&services, "web-1").await?;
     let children = cluster.slots("shop", "web", 3).await?;
     ensure!(
-        others.iter().all(|(name, identity)| identities(&children).get(name) == Some(identity)),
+        others
+            .iter()
+            .all(|(name, identity)| identities(&children).get(name) == Some(identity)),
         "{others:?} became {children:?}"
     );
     cluster.announce("shop", "web").await?;
-    cluster.condition("shop", "web", "AddressesAllocated", "Ok").await?;
+    cluster
+        .condition("shop", "web", "AddressesAllocated", "Ok")
+        .await?;
     Ok(())
 }
 
@@ -89,21 +110,32 @@ spec: {addresses: [192.0.2.0/28]}
     cluster.pool("203.0.113.0/28").await?;
     cluster.apply(&pool("other", "198.51.100.0/28")).await?;
     cluster.load_balancer("web").await?;
-    cluster.apply(&load_balancer("shop", "other", "other")).await?;
+    cluster
+        .apply(&load_balancer("shop", "other", "other"))
+        .await?;
     cluster.slots("shop", "other", 2).await?;
 
     let sentence =
         "IPAddressPool metallb-system/l2lb-edge exists and is not ours: rename or delete it";
-    let condition = cluster.pool_condition("edge", "Configured", "NameTaken").await?;
+    let condition = cluster
+        .pool_condition("edge", "Configured", "NameTaken")
+        .await?;
     ensure!(condition.message == sentence, "{condition:?}");
-    let condition = cluster.condition("shop", "web", "Accepted", "NameTaken").await?;
+    let condition = cluster
+        .condition("shop", "web", "Accepted", "NameTaken")
+        .await?;
     ensure!(condition.message.ends_with(sentence), "{condition:?}");
     tokio::time::sleep(Duration::from_secs(1)).await;
     let after = cluster.metallb_pools().get("l2lb-edge").await?;
     ensure!(before == after, "the foreign pool was changed: {after:?}");
-    ensure!(cluster.children("shop", "web").await?.is_empty(), "Services were made");
+    ensure!(
+        cluster.children("shop", "web").await?.is_empty(),
+        "Services were made"
+    );
 
-    cluster.delete(&cluster.metallb_pools(), "l2lb-edge").await?;
+    cluster
+        .delete(&cluster.metallb_pools(), "l2lb-edge")
+        .await?;
     cluster.slots("shop", "web", 2).await?;
     Ok(())
 }
@@ -114,32 +146,59 @@ pub async fn allowed_namespaces(lab: Lab) -> Result<()> {
     cluster.nodes(["node-1", "node-2"]).await?;
     cluster.namespace("allowed", json!({"edge": "ok"})).await?;
     let _controller = cluster.controller()?;
-    let selective = pool("edge", "203.0.113.0/28").trim_end().trim_end_matches('}').to_owned()
+    let selective = pool("edge", "203.0.113.0/28")
+        .trim_end()
+        .trim_end_matches('}')
+        .to_owned()
         + ", namespaceSelector: {matchLabels: {edge: ok}}}\n";
     cluster.apply(&selective).await?;
     cluster.load_balancer("web").await?;
-    cluster.apply(&load_balancer("allowed", "web", "edge")).await?;
+    cluster
+        .apply(&load_balancer("allowed", "web", "edge"))
+        .await?;
 
     cluster.slots("allowed", "web", 2).await?;
-    let condition = cluster.condition("shop", "web", "Accepted", "NamespaceNotAllowed").await?;
+    let condition = cluster
+        .condition("shop", "web", "Accepted", "NamespaceNotAllowed")
+        .await?;
     ensure!(
         condition.message
             == "namespace shop is not selected by spec.namespaceSelector of L2AddressPool edge: \
                 label the namespace or use another pool",
         "{condition:?}"
     );
-    ensure!(cluster.children("shop", "web").await?.is_empty(), "Services were made");
+    ensure!(
+        cluster.children("shop", "web").await?.is_empty(),
+        "Services were made"
+    );
     // MetalLB is told the same.
     let metallb = cluster.metallb_pools().get("l2lb-edge").await?;
-    let allocation = metallb.spec.service_allocation.context("it is for everybody")?;
+    let allocation = metallb
+        .spec
+        .service_allocation
+        .context("it is for everybody")?;
     ensure!(allocation.namespace_selectors.len() == 1, "{allocation:?}");
 
     // The label decides, both ways; what was given is not taken away.
     let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
-    cluster.change(&namespaces, "shop", json!({"metadata": {"labels": {"edge": "ok"}}})).await?;
+    cluster
+        .change(
+            &namespaces,
+            "shop",
+            json!({"metadata": {"labels": {"edge": "ok"}}}),
+        )
+        .await?;
     let before = cluster.slots("shop", "web", 2).await?;
-    cluster.change(&namespaces, "shop", json!({"metadata": {"labels": {"edge": null}}})).await?;
-    cluster.condition("shop", "web", "Accepted", "NamespaceNotAllowed").await?;
+    cluster
+        .change(
+            &namespaces,
+            "shop",
+            json!({"metadata": {"labels": {"edge": null}}}),
+        )
+        .await?;
+    cluster
+        .condition("shop", "web", "Accepted", "NamespaceNotAllowed")
+        .await?;
     let after = cluster.children("shop", "web").await?;
     ensure_same(&before, &after)?;
     Ok(())
@@ -164,23 +223,39 @@ spec: {hard: {services.loadbalancers: '2'}}
     let quotas: Api<ResourceQuota> = Api::namespaced(cluster.client.clone(), "small");
     cluster
         .until(&quotas, "few", "the quota to be in force", |quota| {
-            quota.and_then(|q| q.status.as_ref()?.used.as_ref()).is_some()
+            quota
+                .and_then(|q| q.status.as_ref()?.used.as_ref())
+                .is_some()
         })
         .await?;
     let _controller = cluster.controller()?;
     cluster.pool("203.0.113.0/28").await?;
-    cluster.apply(&load_balancer("small", "web", "edge")).await?;
+    cluster
+        .apply(&load_balancer("small", "web", "edge"))
+        .await?;
     cluster.load_balancer("web").await?;
 
-    let condition = cluster.condition("small", "web", "AddressesAllocated", "Refused").await?;
-    ensure!(condition.message.contains("exceeded quota: few"), "{condition:?}");
+    let condition = cluster
+        .condition("small", "web", "AddressesAllocated", "Refused")
+        .await?;
+    ensure!(
+        condition.message.contains("exceeded quota: few"),
+        "{condition:?}"
+    );
     let lb = cluster
-        .until(&cluster.load_balancers("small"), "web", "one slot to be refused", |lb| {
-            let refused = |m: &Option<String>| {
-                m.as_ref().is_some_and(|m| m.contains("was refused") && m.contains("exceeded quota"))
-            };
-            slots_of(lb).len() == 3 && slots_of(lb).iter().filter(|s| refused(&s.message)).count() == 1
-        })
+        .until(
+            &cluster.load_balancers("small"),
+            "web",
+            "one slot to be refused",
+            |lb| {
+                let refused = |m: &Option<String>| {
+                    m.as_ref()
+                        .is_some_and(|m| m.contains("was refused") && m.contains("exceeded quota"))
+                };
+                slots_of(lb).len() == 3
+                    && slots_of(lb).iter().filter(|s| refused(&s.message)).count() == 1
+            },
+        )
         .await?;
     ensure!(cluster.children("small", "web").await?.len() == 2, "{lb:?}");
     cluster.slots("shop", "web", 3).await?;
@@ -196,10 +271,17 @@ spec: {hard: {services.loadbalancers: '2'}}
     ensure!(attempts <= 4, "{attempts} attempts in 5 s");
 
     let kept = identities(&cluster.children("small", "web").await?);
-    cluster.change(&quotas, "few", json!({"spec": {"hard": {"services.loadbalancers": "3"}}})).await?;
+    cluster
+        .change(
+            &quotas,
+            "few",
+            json!({"spec": {"hard": {"services.loadbalancers": "3"}}}),
+        )
+        .await?;
     let children = cluster.slots("small", "web", 3).await?;
     ensure!(
-        kept.iter().all(|(name, identity)| identities(&children).get(name) == Some(identity)),
+        kept.iter()
+            .all(|(name, identity)| identities(&children).get(name) == Some(identity)),
         "{kept:?} became {children:?}"
     );
     cluster.announce("small", "web").await?;
@@ -214,7 +296,9 @@ pub async fn terminating_namespace(lab: Lab) -> Result<()> {
     cluster.namespace("going", json!({})).await?;
     let _controller = cluster.controller()?;
     cluster.pool("203.0.113.0/28").await?;
-    cluster.apply(&load_balancer("going", "web", "edge")).await?;
+    cluster
+        .apply(&load_balancer("going", "web", "edge"))
+        .await?;
     cluster.load_balancer("web").await?;
     cluster.slots("going", "web", 2).await?;
     cluster.slots("shop", "web", 2).await?;
@@ -228,10 +312,15 @@ pub async fn terminating_namespace(lab: Lab) -> Result<()> {
     cluster.slots("shop", "web", 3).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let writes = cluster.writes()?;
-    let tried: Vec<_> =
-        writes[before..].iter().filter(|w| w.namespace == "going" && w.resource == "services").collect();
+    let tried: Vec<_> = writes[before..]
+        .iter()
+        .filter(|w| w.namespace == "going" && w.resource == "services")
+        .collect();
     ensure!(tried.is_empty(), "{tried:?}");
-    ensure!(cluster.children("going", "web").await?.len() == 2, "its Services are gone");
+    ensure!(
+        cluster.children("going", "web").await?.len() == 2,
+        "its Services are gone"
+    );
     Ok(())
 }
 
@@ -271,20 +360,42 @@ spec: {policyName: pools, validationActions: [Deny]}
     cluster.condition("shop", "good", "Ready", "Ok").await?;
     cluster.pool_condition("good", "Configured", "Ok").await?;
 
-    let condition = cluster.pool_condition("bad", "Configured", "Refused").await?;
+    let condition = cluster
+        .pool_condition("bad", "Configured", "Refused")
+        .await?;
     ensure!(
-        condition.message.starts_with("IPAddressPool metallb-system/l2lb-bad was refused: ")
-            && condition.message.contains("these addresses are not routed here"),
+        condition
+            .message
+            .starts_with("IPAddressPool metallb-system/l2lb-bad was refused: ")
+            && condition
+                .message
+                .contains("these addresses are not routed here"),
         "{condition:?}"
     );
-    let condition = cluster.condition("shop", "bad", "Accepted", "Refused").await?;
-    ensure!(condition.message.contains("these addresses are not routed here"), "{condition:?}");
-    ensure!(cluster.children("shop", "bad").await?.is_empty(), "Services were made");
+    let condition = cluster
+        .condition("shop", "bad", "Accepted", "Refused")
+        .await?;
+    ensure!(
+        condition
+            .message
+            .contains("these addresses are not routed here"),
+        "{condition:?}"
+    );
+    ensure!(
+        cluster.children("shop", "bad").await?.is_empty(),
+        "Services were made"
+    );
     // A later load balancer on the good pool is served as before.
-    cluster.apply(&load_balancer("shop", "better", "good")).await?;
+    cluster
+        .apply(&load_balancer("shop", "better", "good"))
+        .await?;
     cluster.slots("shop", "better", 2).await?;
 
-    cluster.lab.kubectl().run(["delete", "validatingadmissionpolicybinding", "pools"]).await?;
+    cluster
+        .lab
+        .kubectl()
+        .run(["delete", "validatingadmissionpolicybinding", "pools"])
+        .await?;
     wait_for_verdict(&cluster, true).await?;
     cluster.slots("shop", "bad", 2).await?;
     cluster.pool_condition("bad", "Configured", "Ok").await?;
@@ -298,7 +409,10 @@ async fn wait_for_verdict(cluster: &Cluster, allowed: bool) -> Result<()> {
         "apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool",
         "metadata": {"name": "l2lb-bad"}, "spec": {"addresses": ["192.0.2.0/28"]},
     }))?;
-    let dry_run = kube::api::PostParams { dry_run: true, ..Default::default() };
+    let dry_run = kube::api::PostParams {
+        dry_run: true,
+        ..Default::default()
+    };
     let start = Instant::now();
     loop {
         let verdict = pools.create(&dry_run, &pool).await;
@@ -306,7 +420,10 @@ async fn wait_for_verdict(cluster: &Cluster, allowed: bool) -> Result<()> {
         if (verdict.is_ok() || exists) == allowed {
             return Ok(());
         }
-        ensure!(start.elapsed() < PATIENCE, "the policy does not become {allowed}: {verdict:?}");
+        ensure!(
+            start.elapsed() < PATIENCE,
+            "the policy does not become {allowed}: {verdict:?}"
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -27,19 +27,35 @@ fn load_balancers() -> Vec<Case> {
         ("/metadata/name", json!("web.shop"), Err(name)),
         ("/metadata/name", json!("1web"), Err(name)),
         ("/metadata/name", json!("web-1"), Ok(())),
-        ("/spec/addressPool", Value::Null, Err("spec.addressPool: Required value")),
+        (
+            "/spec/addressPool",
+            Value::Null,
+            Err("spec.addressPool: Required value"),
+        ),
         ("/spec/addressPool", json!(""), Err("spec.addressPool")),
-        ("/spec/addressPool", json!("p".repeat(59)), Err("spec.addressPool: Too long")),
+        (
+            "/spec/addressPool",
+            json!("p".repeat(59)),
+            Err("spec.addressPool: Too long"),
+        ),
         ("/spec/maxNodes", json!(0), Err("spec.maxNodes")),
         ("/spec/maxNodes", json!(1), Ok(())),
         ("/spec/maxNodes", json!(10_001), Err("spec.maxNodes")),
-        ("/spec/addresses", json!(["203.0.113.1", "2001:db8::1"]), Ok(())),
+        (
+            "/spec/addresses",
+            json!(["203.0.113.1", "2001:db8::1"]),
+            Ok(()),
+        ),
         (
             "/spec/addresses",
             json!(["203.0.113.0/24"]),
             Err("each of addresses is a single IPv4 or IPv6 address"),
         ),
-        ("/spec/addresses", json!(["203.0.113.1", "203.0.113.1"]), Err("Duplicate value")),
+        (
+            "/spec/addresses",
+            json!(["203.0.113.1", "203.0.113.1"]),
+            Err("Duplicate value"),
+        ),
         ("/spec/retirementPeriod", json!("1d"), Err(period)),
         ("/spec/retirementPeriod", json!("-1h"), Err(period)),
         ("/spec/retirementPeriod", json!(""), Err(period)),
@@ -47,21 +63,57 @@ fn load_balancers() -> Vec<Case> {
         ("/spec/retirementPeriod", json!("8760h"), Ok(())),
         ("/spec/retirementPeriod", json!("0s"), Ok(())),
         ("/spec/retirementPeriod", json!("1.5h30m"), Ok(())),
-        ("/spec/service", Value::Null, Err("spec.service: Required value")),
-        ("/spec/service/selector", Value::Null, Err("spec.service.selector: Required value")),
-        ("/spec/service/selector", json!({}), Err("should have at least 1 properties")),
-        ("/spec/service/ports", Value::Null, Err("spec.service.ports: Required value")),
-        ("/spec/service/ports", json!([]), Err("should have at least 1 items")),
-        ("/spec/service/ports", port(json!({"port": 0})), Err("spec.service.ports[0].port")),
-        ("/spec/service/ports", port(json!({"port": 65_536})), Err("spec.service.ports[0].port")),
+        (
+            "/spec/service",
+            Value::Null,
+            Err("spec.service: Required value"),
+        ),
+        (
+            "/spec/service/selector",
+            Value::Null,
+            Err("spec.service.selector: Required value"),
+        ),
+        (
+            "/spec/service/selector",
+            json!({}),
+            Err("should have at least 1 properties"),
+        ),
+        (
+            "/spec/service/ports",
+            Value::Null,
+            Err("spec.service.ports: Required value"),
+        ),
+        (
+            "/spec/service/ports",
+            json!([]),
+            Err("should have at least 1 items"),
+        ),
+        (
+            "/spec/service/ports",
+            port(json!({"port": 0})),
+            Err("spec.service.ports[0].port"),
+        ),
+        (
+            "/spec/service/ports",
+            port(json!({"port": 65_536})),
+            Err("spec.service.ports[0].port"),
+        ),
         ("/spec/service/ports", port(json!({"port": 65_535})), Ok(())),
         (
             "/spec/service/ports",
             port(json!({"port": 80, "protocol": "HTTP"})),
             Err("Unsupported value: \"HTTP\""),
         ),
-        ("/spec/service/ports", port(json!({"port": 80, "targetPort": "web"})), Ok(())),
-        ("/spec/service/ports", port(json!({"port": 80, "name": "Web"})), Err("ports[0].name")),
+        (
+            "/spec/service/ports",
+            port(json!({"port": 80, "targetPort": "web"})),
+            Ok(()),
+        ),
+        (
+            "/spec/service/ports",
+            port(json!({"port": 80, "name": "Web"})),
+            Err("ports[0].name"),
+        ),
         (
             "/spec/service/ports",
             json!([{"port": 80}, {"port": 443}]),
@@ -77,14 +129,26 @@ fn load_balancers() -> Vec<Case> {
             json!([{"name": "a", "port": 53}, {"name": "b", "port": 53}]),
             Err("Duplicate value"),
         ),
-        ("/spec/service/externalTrafficPolicy", json!("Locale"), Err("Unsupported value")),
-        ("/spec/service/externalTrafficPolicy", json!("Local"), Ok(())),
+        (
+            "/spec/service/externalTrafficPolicy",
+            json!("Locale"),
+            Err("Unsupported value"),
+        ),
+        (
+            "/spec/service/externalTrafficPolicy",
+            json!("Local"),
+            Ok(()),
+        ),
         (
             "/spec/service/loadBalancerSourceRanges",
             json!(["198.51.100.1"]),
             Err("each of loadBalancerSourceRanges is a CIDR, as in 198.51.100.0/24"),
         ),
-        ("/spec/service/loadBalancerSourceRanges", json!(["198.51.100.1/32", "::/0"]), Ok(())),
+        (
+            "/spec/service/loadBalancerSourceRanges",
+            json!(["198.51.100.1/32", "::/0"]),
+            Ok(()),
+        ),
         (
             "/spec/service/sessionAffinityConfig",
             json!({"clientIP": {"timeoutSeconds": 10}}),
@@ -96,15 +160,47 @@ fn load_balancers() -> Vec<Case> {
             json!(["IPv4", "IPv4"]),
             Err("ipFamilies names each family once"),
         ),
-        ("/spec/service/ipFamilies", json!(["IPv4", "IPv6"]), Err(family)),
+        (
+            "/spec/service/ipFamilies",
+            json!(["IPv4", "IPv6"]),
+            Err(family),
+        ),
         ("/spec/service/ipFamilies", json!(["IPv6"]), Ok(())),
-        ("/spec/service/ipFamilies", json!(["IPv5"]), Err("Unsupported value")),
-        ("/spec/service/ipFamilyPolicy", json!("PreferDualStack"), Err("Unsupported value")),
-        ("/spec/service/ipFamilyPolicy", json!("RequireDualStack"), Ok(())),
-        ("/spec/service/loadBalancerClass", json!(""), Err("spec.service.loadBalancerClass")),
-        ("/spec/service/labels", json!({"l2lb.io/slot": "7"}), Err(reserved)),
-        ("/spec/service/labels", json!({"app.kubernetes.io/managed-by": "me"}), Err(reserved)),
-        ("/spec/service/labels", json!({"app.kubernetes.io/name": "web"}), Ok(())),
+        (
+            "/spec/service/ipFamilies",
+            json!(["IPv5"]),
+            Err("Unsupported value"),
+        ),
+        (
+            "/spec/service/ipFamilyPolicy",
+            json!("PreferDualStack"),
+            Err("Unsupported value"),
+        ),
+        (
+            "/spec/service/ipFamilyPolicy",
+            json!("RequireDualStack"),
+            Ok(()),
+        ),
+        (
+            "/spec/service/loadBalancerClass",
+            json!(""),
+            Err("spec.service.loadBalancerClass"),
+        ),
+        (
+            "/spec/service/labels",
+            json!({"l2lb.io/slot": "7"}),
+            Err(reserved),
+        ),
+        (
+            "/spec/service/labels",
+            json!({"app.kubernetes.io/managed-by": "me"}),
+            Err(reserved),
+        ),
+        (
+            "/spec/service/labels",
+            json!({"app.kubernetes.io/name": "web"}),
+            Ok(()),
+        ),
         (
             "/spec/service/annotations",
             json!({"metallb.io/loadBalancerIPs": "203.0.113.1"}),
@@ -120,12 +216,32 @@ fn load_balancers() -> Vec<Case> {
             json!({"external-dns.alpha.kubernetes.io/hostname": "shop.example.org"}),
             Err("for a name use spec.dns"),
         ),
-        ("/spec/service/annotations", json!({"my-metallb.io/note": "x"}), Ok(())),
+        (
+            "/spec/service/annotations",
+            json!({"my-metallb.io/note": "x"}),
+            Ok(()),
+        ),
         ("/spec/dns", json!({"hostname": "shop.example.org"}), Ok(())),
-        ("/spec/dns", json!({"hostname": "*.shop.example.org", "ttl": 1}), Ok(())),
-        ("/spec/dns", json!({"hostname": "localhost"}), Err("spec.dns.hostname")),
-        ("/spec/dns", json!({"hostname": "Shop.example.org"}), Err("spec.dns.hostname")),
-        ("/spec/dns", json!({"hostname": "shop.example.org", "ttl": 0}), Err("spec.dns.ttl")),
+        (
+            "/spec/dns",
+            json!({"hostname": "*.shop.example.org", "ttl": 1}),
+            Ok(()),
+        ),
+        (
+            "/spec/dns",
+            json!({"hostname": "localhost"}),
+            Err("spec.dns.hostname"),
+        ),
+        (
+            "/spec/dns",
+            json!({"hostname": "Shop.example.org"}),
+            Err("spec.dns.hostname"),
+        ),
+        (
+            "/spec/dns",
+            json!({"hostname": "shop.example.org", "ttl": 0}),
+            Err("spec.dns.ttl"),
+        ),
     ]
 }
 
@@ -137,26 +253,70 @@ fn pools() -> Vec<Case> {
     let family = "both ends of a range in addresses are of one family";
     vec![
         ("/metadata/name", json!("p".repeat(58)), Ok(())),
-        ("/metadata/name", json!("p".repeat(59)), Err("at most 58 characters long")),
-        ("/spec/addresses", Value::Null, Err("spec.addresses: Required value")),
-        ("/spec/addresses", json!([]), Err("should have at least 1 items")),
+        (
+            "/metadata/name",
+            json!("p".repeat(59)),
+            Err("at most 58 characters long"),
+        ),
+        (
+            "/spec/addresses",
+            Value::Null,
+            Err("spec.addresses: Required value"),
+        ),
+        (
+            "/spec/addresses",
+            json!([]),
+            Err("should have at least 1 items"),
+        ),
         ("/spec/addresses", json!(["203.0.113.5/24"]), Err(bits)),
         ("/spec/addresses", json!(["2001:db8::1/64"]), Err(bits)),
-        ("/spec/addresses", json!(["203.0.113.5/32", "2001:db8::/64", "10.0.0.0/8"]), Ok(())),
+        (
+            "/spec/addresses",
+            json!(["203.0.113.5/32", "2001:db8::/64", "10.0.0.0/8"]),
+            Ok(()),
+        ),
         ("/spec/addresses", json!(["203.0.113.5"]), Ok(())),
-        ("/spec/addresses", json!(["203.0.113.5 - 203.0.113.9"]), Ok(())),
-        ("/spec/addresses", json!(["203.0.113.5-2001:db8::1"]), Err(family)),
+        (
+            "/spec/addresses",
+            json!(["203.0.113.5 - 203.0.113.9"]),
+            Ok(()),
+        ),
+        (
+            "/spec/addresses",
+            json!(["203.0.113.5-2001:db8::1"]),
+            Err(family),
+        ),
         ("/spec/addresses", json!(["203.0.113.5-9"]), Err(form)),
-        ("/spec/addresses", json!(["203.0.113.5-203.0.113.6-203.0.113.7"]), Err(form)),
+        (
+            "/spec/addresses",
+            json!(["203.0.113.5-203.0.113.6-203.0.113.7"]),
+            Err(form),
+        ),
         ("/spec/addresses", json!(["203.0.113.256"]), Err(form)),
         ("/spec/addresses", json!(["edge"]), Err(form)),
         ("/spec/addresses", json!(["203.0.113.0/33"]), Err(form)),
         ("/spec/excludedAddresses", json!(["gateway"]), Err(excluded)),
-        ("/spec/excludedAddresses", json!(["203.0.113.1", "203.0.113.4/30"]), Ok(())),
-        ("/spec/interfaces", json!(["eth0", "eth0"]), Err("Duplicate value")),
-        ("/spec/interfaces", json!(["a-name-too-long1"]), Err("spec.interfaces[0]: Too long")),
+        (
+            "/spec/excludedAddresses",
+            json!(["203.0.113.1", "203.0.113.4/30"]),
+            Ok(()),
+        ),
+        (
+            "/spec/interfaces",
+            json!(["eth0", "eth0"]),
+            Err("Duplicate value"),
+        ),
+        (
+            "/spec/interfaces",
+            json!(["a-name-too-long1"]),
+            Err("spec.interfaces[0]: Too long"),
+        ),
         ("/spec/interfaces", json!(["eth0", "bond0.100"]), Ok(())),
-        ("/spec/onCordon", json!("Never"), Err("Unsupported value: \"Never\"")),
+        (
+            "/spec/onCordon",
+            json!("Never"),
+            Err("Unsupported value: \"Never\""),
+        ),
         ("/spec/onCordon", json!("Ignore"), Ok(())),
         ("/spec/dnsDomains", json!([""]), Err("spec.dnsDomains[0]")),
     ]
@@ -167,11 +327,23 @@ fn changes() -> Vec<Case> {
     let class = "loadBalancerClass cannot be changed, as on a Service";
     let families = "the first of ipFamilies cannot be changed, as on a Service";
     vec![
-        ("/spec/addressPool", json!("other"), Err("addressPool cannot be changed: create another")),
-        ("/spec/service/loadBalancerClass", json!("other"), Err(class)),
+        (
+            "/spec/addressPool",
+            json!("other"),
+            Err("addressPool cannot be changed: create another"),
+        ),
+        (
+            "/spec/service/loadBalancerClass",
+            json!("other"),
+            Err(class),
+        ),
         ("/spec/service/loadBalancerClass", Value::Null, Err(class)),
         ("/spec/service/ipFamilies", json!(["IPv6"]), Err(families)),
-        ("/spec/service/ipFamilyPolicy", json!("RequireDualStack"), Ok(())),
+        (
+            "/spec/service/ipFamilyPolicy",
+            json!("RequireDualStack"),
+            Ok(()),
+        ),
         ("/spec/maxNodes", json!(3), Ok(())),
         ("/spec/addresses", json!(["203.0.113.9"]), Ok(())),
     ]
@@ -215,15 +387,22 @@ pub async fn refuses_bad_objects(lab: Lab) -> Result<()> {
     let stored = cluster.raw(Kind::LoadBalancer, "shop", "web").await?;
     for (path, value, wanted) in changes() {
         let case = format!("changing {path} to {value}");
-        let answer =
-            send(&cluster, "PUT", Kind::LoadBalancer, &changed(&stored, path, value)?).await?;
+        let answer = send(
+            &cluster,
+            "PUT",
+            Kind::LoadBalancer,
+            &changed(&stored, path, value)?,
+        )
+        .await?;
         wrong.extend(judge(&case, answer, wanted));
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
 
     // People see the sentence, too.
     let bad = changed(&pool(), "/spec/addresses", json!(["203.0.113.5/24"]))?;
-    let Err(error) = cluster.apply(&bad.to_string()).await else { bail!("kubectl accepts {bad}") };
+    let Err(error) = cluster.apply(&bad.to_string()).await else {
+        bail!("kubectl accepts {bad}")
+    };
     let said = format!("{error:#}");
     ensure!(
         said.contains("The L2AddressPool \"edge\" is invalid")
@@ -236,7 +415,10 @@ pub async fn refuses_bad_objects(lab: Lab) -> Result<()> {
 fn changed(good: &Value, path: &str, value: Value) -> Result<Value> {
     let mut object = good.clone();
     let (parent, field) = path.rsplit_once('/').context("a path has a slash")?;
-    let parent = object.pointer_mut(parent).and_then(Value::as_object_mut).context("no parent")?;
+    let parent = object
+        .pointer_mut(parent)
+        .and_then(Value::as_object_mut)
+        .context("no parent")?;
     match value {
         Value::Null => drop(parent.remove(field)),
         value => drop(parent.insert(field.to_owned(), value)),
@@ -245,12 +427,20 @@ fn changed(good: &Value, path: &str, value: Value) -> Result<Value> {
 }
 
 /// Sends an object without storing it; the message, when it is refused.
-async fn send(cluster: &Cluster, method: &str, kind: Kind, object: &Value) -> Result<Result<(), String>> {
+async fn send(
+    cluster: &Cluster,
+    method: &str,
+    kind: Kind,
+    object: &Value,
+) -> Result<Result<(), String>> {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
     let path = resource::path(kind, &Key::new(namespace, name));
     let path = match method {
-        "POST" => path.rsplit_once('/').map_or(path.as_str(), |(list, _)| list).to_owned(),
+        "POST" => path
+            .rsplit_once('/')
+            .map_or(path.as_str(), |(list, _)| list)
+            .to_owned(),
         _ => path,
     };
     let request = Request::builder()
@@ -271,9 +461,9 @@ fn judge(case: &str, answer: Result<(), String>, wanted: Result<(), &str>) -> Op
         (Err(message), Err(part)) if message.contains(part) => None,
         (Ok(()), Err(part)) => Some(format!("{case} is accepted, and not refused with {part:?}")),
         (Err(message), Ok(())) => Some(format!("{case} is refused: {message}")),
-        (Err(message), Err(part)) => {
-            Some(format!("{case} is refused with {message:?}, and not with {part:?}"))
-        }
+        (Err(message), Err(part)) => Some(format!(
+            "{case} is refused with {message:?}, and not with {part:?}"
+        )),
     }
 }
 
@@ -296,11 +486,22 @@ pub async fn for_people(lab: Lab) -> Result<()> {
         ("/spec/service/allocateLoadBalancerNodePorts", json!(false)),
         ("/spec/service/publishNotReadyAddresses", json!(false)),
     ] {
-        ensure!(stored.pointer(path) == Some(&default), "{path} is {:?}", stored.pointer(path));
+        ensure!(
+            stored.pointer(path) == Some(&default),
+            "{path} is {:?}",
+            stored.pointer(path)
+        );
     }
     let stored = cluster.raw(Kind::AddressPool, "", "edge").await?;
-    for (path, default) in [("/spec/onCordon", json!("Handover")), ("/spec/avoidBuggyIPs", json!(false))] {
-        ensure!(stored.pointer(path) == Some(&default), "{path} is {:?}", stored.pointer(path));
+    for (path, default) in [
+        ("/spec/onCordon", json!("Handover")),
+        ("/spec/avoidBuggyIPs", json!(false)),
+    ] {
+        ensure!(
+            stored.pointer(path) == Some(&default),
+            "{path} is {:?}",
+            stored.pointer(path)
+        );
     }
 
     table(
@@ -313,23 +514,51 @@ pub async fn for_people(lab: Lab) -> Result<()> {
     table(
         &cluster,
         &["get", "l2lb", "-n", "shop", "-o", "wide"],
-        &["NAME", "POOL", "SLOTS", "ADDRESSES", "READY", "PINNED", "AGE"],
+        &[
+            "NAME",
+            "POOL",
+            "SLOTS",
+            "ADDRESSES",
+            "READY",
+            "PINNED",
+            "AGE",
+        ],
         &["web", "edge", "2/2", "[\"203.0.113.", "True", "Ok"],
     )
     .await?;
     table(
         &cluster,
         &["get", "l2pool"],
-        &["NAME", "ADDRESSES", "CAPACITY", "FREE", "LBS", "ACCEPTED", "AGE"],
+        &[
+            "NAME",
+            "ADDRESSES",
+            "CAPACITY",
+            "FREE",
+            "LBS",
+            "ACCEPTED",
+            "AGE",
+        ],
         &["edge", "[\"203.0.113.0/28\"]", "16", "14", "1", "True"],
     )
     .await?;
 
     for (what, says) in [
-        ("l2lb", "Orders one LoadBalancer Service for each balancer node"),
-        ("l2lb.spec.addressPool", "Name of the L2AddressPool that the addresses come from."),
-        ("l2lb.spec.service.ports.targetPort", "Port of the pods, a number or a name."),
-        ("l2lb.status.slots.announcedBy", "The node that announces them, as MetalLB reports."),
+        (
+            "l2lb",
+            "Orders one LoadBalancer Service for each balancer node",
+        ),
+        (
+            "l2lb.spec.addressPool",
+            "Name of the L2AddressPool that the addresses come from.",
+        ),
+        (
+            "l2lb.spec.service.ports.targetPort",
+            "Port of the pods, a number or a name.",
+        ),
+        (
+            "l2lb.status.slots.announcedBy",
+            "The node that announces them, as MetalLB reports.",
+        ),
         ("l2pool", "A range of public addresses on one L2 segment"),
         ("l2pool.spec.onCordon", "What cordoning a node means"),
     ] {
@@ -343,7 +572,14 @@ pub async fn for_people(lab: Lab) -> Result<()> {
     let text = cluster
         .lab
         .kubectl()
-        .run(["wait", "-n", "shop", "--for=condition=Ready", "l2lb/web", "--timeout=5s"])
+        .run([
+            "wait",
+            "-n",
+            "shop",
+            "--for=condition=Ready",
+            "l2lb/web",
+            "--timeout=5s",
+        ])
         .await?;
     ensure!(text.contains("condition met"), "kubectl wait prints {text}");
     Ok(())
@@ -353,7 +589,11 @@ pub async fn for_people(lab: Lab) -> Result<()> {
 async fn table(cluster: &Cluster, args: &[&str], columns: &[&str], cells: &[&str]) -> Result<()> {
     let text = cluster.lab.kubectl().run(args).await?;
     let mut lines = text.lines();
-    let head: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
+    let head: Vec<&str> = lines
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
     ensure!(head == columns, "the columns are {head:?}");
     let line = lines.next().unwrap_or_default();
     let found: Vec<&str> = line.split_whitespace().collect();

@@ -23,7 +23,9 @@ pub async fn no_write_in_a_steady_state(lab: Lab) -> Result<()> {
         cluster.load_balancer(name).await?;
     }
     // One that cannot be served is steady, too.
-    cluster.apply(&crate::cluster::load_balancer("shop", "lost", "nowhere")).await?;
+    cluster
+        .apply(&crate::cluster::load_balancer("shop", "lost", "nowhere"))
+        .await?;
     let args = ["--lease-namespace=default"];
     let controller = cluster.controller_with("l2lb-controller", &args, None)?;
     for name in ["one", "two", "three"] {
@@ -34,10 +36,17 @@ pub async fn no_write_in_a_steady_state(lab: Lab) -> Result<()> {
     tokio::time::sleep(Duration::from_secs(1)).await;
 
     let before = cluster.writes()?;
-    ensure!(!before.is_empty(), "the controller's writes are not told from others'");
+    ensure!(
+        !before.is_empty(),
+        "the controller's writes are not told from others'"
+    );
     tokio::time::sleep(Duration::from_secs(10)).await;
     let after = cluster.writes()?;
-    ensure!(after.len() == before.len(), "written: {:?}", &after[before.len()..]);
+    ensure!(
+        after.len() == before.len(),
+        "written: {:?}",
+        &after[before.len()..]
+    );
     let renewals = cluster.lab.writes()?;
     let renewals = renewals
         .iter()
@@ -57,7 +66,11 @@ pub async fn no_write_in_a_steady_state(lab: Lab) -> Result<()> {
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     let after = cluster.writes()?;
-    ensure!(after.len() == before.len(), "written: {:?}", &after[before.len()..]);
+    ensure!(
+        after.len() == before.len(),
+        "written: {:?}",
+        &after[before.len()..]
+    );
 
     controller.terminate()?;
     let mut controller = controller;
@@ -66,7 +79,11 @@ pub async fn no_write_in_a_steady_state(lab: Lab) -> Result<()> {
     let _controller = cluster.controller_with("l2lb-controller", &args, None)?;
     tokio::time::sleep(Duration::from_secs(4)).await;
     let after = cluster.writes()?;
-    ensure!(after.len() == before.len(), "written after a restart: {:?}", &after[before.len()..]);
+    ensure!(
+        after.len() == before.len(),
+        "written after a restart: {:?}",
+        &after[before.len()..]
+    );
     Ok(())
 }
 
@@ -75,7 +92,9 @@ pub async fn drift_is_repaired(lab: Lab) -> Result<()> {
     let cluster = Cluster::new(lab).await?;
     // Enough slots that none is changed so often that the controller takes it
     // for a fight with another one.
-    cluster.nodes(["node-1", "node-2", "node-3", "node-4", "node-5"]).await?;
+    cluster
+        .nodes(["node-1", "node-2", "node-3", "node-4", "node-5"])
+        .await?;
     cluster.pool("203.0.113.0/27").await?;
     cluster.load_balancer("web").await?;
     let _controller = cluster.controller()?;
@@ -127,9 +146,15 @@ pub async fn drift_is_repaired(lab: Lab) -> Result<()> {
     let after = cluster.children("shop", "web").await?;
     ensure_same(&before, &after)?;
     for (name, service) in &after {
-        ensure!(label(service, "example.org/team") == "blue", "{name} lost a label of others");
         ensure!(
-            service.annotations().get("example.org/note").is_some_and(|n| n == "keep"),
+            label(service, "example.org/team") == "blue",
+            "{name} lost a label of others"
+        );
+        ensure!(
+            service
+                .annotations()
+                .get("example.org/note")
+                .is_some_and(|n| n == "keep"),
             "{name} lost an annotation of others"
         );
         ensure!(
@@ -156,51 +181,86 @@ pub async fn drift_is_repaired(lab: Lab) -> Result<()> {
     for name in ["web-0", "web-1"] {
         cluster
             .until(&services, name, "the new port alone", |found| {
-                let ports = found.and_then(|s| s.spec.as_ref()?.ports.clone()).unwrap_or_default();
+                let ports = found
+                    .and_then(|s| s.spec.as_ref()?.ports.clone())
+                    .unwrap_or_default();
                 ports.iter().map(|p| p.port).collect::<Vec<_>>() == [8088]
             })
             .await?;
     }
 
     // MetalLB's objects.
-    let name = cluster.advertisements().list(&ListParams::default()).await?.items.remove(0).name_any();
+    let name = cluster
+        .advertisements()
+        .list(&ListParams::default())
+        .await?
+        .items
+        .remove(0)
+        .name_any();
     let good = cluster.advertisements().get(&name).await?;
     for drift in [
         json!({"metadata": {"labels": {"example.org/team": "blue", names::POOL: "edge", names::PIN: "x"}}}),
         json!({"spec": {"preferredNodeSelectors": []}}),
         json!({"spec": {"serviceSelectors": null}}),
     ] {
-        cluster.change(&cluster.advertisements(), &name, drift.clone()).await?;
         cluster
-            .until(&cluster.advertisements(), &name, &format!("repair of {drift}"), |found| {
-                found.is_some_and(|f| {
-                    f.spec == good.spec && label(f, names::PIN) == label(&good, names::PIN)
-                })
-            })
+            .change(&cluster.advertisements(), &name, drift.clone())
+            .await?;
+        cluster
+            .until(
+                &cluster.advertisements(),
+                &name,
+                &format!("repair of {drift}"),
+                |found| {
+                    found.is_some_and(|f| {
+                        f.spec == good.spec && label(f, names::PIN) == label(&good, names::PIN)
+                    })
+                },
+            )
             .await?;
     }
     let advertisement = cluster.advertisements().get(&name).await?;
-    ensure!(label(&advertisement, "example.org/team") == "blue", "a label of others is gone");
+    ensure!(
+        label(&advertisement, "example.org/team") == "blue",
+        "a label of others is gone"
+    );
     let good = cluster.metallb_pools().get("l2lb-edge").await?;
     let drift = json!({"spec": {"addresses": ["192.0.2.0/24"], "autoAssign": true}});
-    cluster.change(&cluster.metallb_pools(), "l2lb-edge", drift).await?;
     cluster
-        .until(&cluster.metallb_pools(), "l2lb-edge", "repair of the pool", |found| {
-            found.is_some_and(|f| f.spec == good.spec)
-        })
+        .change(&cluster.metallb_pools(), "l2lb-edge", drift)
+        .await?;
+    cluster
+        .until(
+            &cluster.metallb_pools(),
+            "l2lb-edge",
+            "repair of the pool",
+            |found| found.is_some_and(|f| f.spec == good.spec),
+        )
         .await?;
     Ok(())
 }
 
 /// Everything that is ours is as it was.
 fn is_repaired(good: &Service, found: &Service) -> bool {
-    let labels = good.labels().iter().all(|(k, v)| found.labels().get(k) == Some(v));
-    let annotations = good.annotations().iter().all(|(k, v)| found.annotations().get(k) == Some(v));
+    let labels = good
+        .labels()
+        .iter()
+        .all(|(k, v)| found.labels().get(k) == Some(v));
+    let annotations = good
+        .annotations()
+        .iter()
+        .all(|(k, v)| found.annotations().get(k) == Some(v));
     let (good_spec, found_spec) = (good.spec.as_ref(), found.spec.as_ref());
     // A node port is the server's.
     let ports = |spec: Option<&ServiceSpec>| -> Vec<ServicePort> {
         let ports = spec.and_then(|s| s.ports.clone()).unwrap_or_default();
-        ports.into_iter().map(|p| ServicePort { node_port: None, ..p }).collect()
+        ports
+            .into_iter()
+            .map(|p| ServicePort {
+                node_port: None,
+                ..p
+            })
+            .collect()
     };
     labels
         && annotations
@@ -231,7 +291,10 @@ pub async fn what_goes_missing_returns(lab: Lab) -> Result<()> {
             })
             .await?;
         let same = |key: &str| new.as_ref().map(|n| label(n, key)) == Some(label(&old, key));
-        ensure!(same(names::HOME) && same(names::SLOT), "{new:?} is not {old:?}");
+        ensure!(
+            same(names::HOME) && same(names::SLOT),
+            "{new:?} is not {old:?}"
+        );
         ensure!(
             new.as_ref().map(crate::cluster::addresses) == Some(crate::cluster::addresses(&old)),
             "{name} has another address: {new:?}"
@@ -241,13 +304,20 @@ pub async fn what_goes_missing_returns(lab: Lab) -> Result<()> {
     for name in before.keys() {
         cluster.delete(&services, name).await?;
     }
-    cluster.until(&services, "web-2", "it to come back", |found| found.is_some()).await?;
+    cluster
+        .until(&services, "web-2", "it to come back", |found| {
+            found.is_some()
+        })
+        .await?;
     cluster.announce("shop", "web").await?;
     cluster.condition("shop", "web", "Pinned", "Ok").await?;
     let after = cluster.children("shop", "web").await?;
     for (name, old) in &before {
         let new = after.get(name).map(crate::cluster::addresses);
-        ensure!(new == Some(crate::cluster::addresses(old)), "{name} has {new:?}");
+        ensure!(
+            new == Some(crate::cluster::addresses(old)),
+            "{name} has {new:?}"
+        );
     }
 
     let advertisements = cluster.advertisements();
@@ -256,16 +326,22 @@ pub async fn what_goes_missing_returns(lab: Lab) -> Result<()> {
         cluster.delete(&advertisements, &name).await?;
         cluster
             .until(&advertisements, &name, "it to come back", |found| {
-                found.is_some_and(|f| f.uid() != advertisement.uid() && f.spec == advertisement.spec)
+                found
+                    .is_some_and(|f| f.uid() != advertisement.uid() && f.spec == advertisement.spec)
             })
             .await?;
     }
     let pool = cluster.metallb_pools().get("l2lb-edge").await?;
-    cluster.delete(&cluster.metallb_pools(), "l2lb-edge").await?;
     cluster
-        .until(&cluster.metallb_pools(), "l2lb-edge", "it to come back", |found| {
-            found.is_some_and(|f| f.uid() != pool.uid() && f.spec == pool.spec)
-        })
+        .delete(&cluster.metallb_pools(), "l2lb-edge")
+        .await?;
+    cluster
+        .until(
+            &cluster.metallb_pools(),
+            "l2lb-edge",
+            "it to come back",
+            |found| found.is_some_and(|f| f.uid() != pool.uid() && f.spec == pool.spec),
+        )
         .await?;
     cluster.condition("shop", "web", "Ready", "Ok").await?;
     Ok(())

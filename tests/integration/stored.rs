@@ -69,7 +69,9 @@ pub async fn broken_stored_objects(lab: Lab) -> Result<()> {
         .err()
         .context("it can be read")?;
     cluster.apply(&pool("late", "198.51.100.0/28")).await?;
-    cluster.apply(&load_balancer("shop", "late", "late")).await?;
+    cluster
+        .apply(&load_balancer("shop", "late", "late"))
+        .await?;
     cluster.slots("shop", "late", 2).await?;
 
     // One that no controller has seen before it is too late.
@@ -94,7 +96,8 @@ spec: {addressPool: edge, service: {selector: {app: web}, ports: all}}
     for name in ["broken", "empty", "bare", "spoilt"] {
         let message = unreadable(&cluster, name).await?;
         ensure!(
-            message.starts_with("the stored object cannot be read (") && message.ends_with("): write it anew with kubectl replace"),
+            message.starts_with("the stored object cannot be read (")
+                && message.ends_with("): write it anew with kubectl replace"),
             "{message}"
         );
     }
@@ -106,12 +109,19 @@ spec: {addressPool: edge, service: {selector: {app: web}, ports: all}}
     let before = cluster.writes()?.len();
     tokio::time::sleep(Duration::from_secs(4)).await;
     let writes = cluster.writes()?;
-    let attempts: Vec<_> = writes[before..].iter().filter(|w| w.name == "unseen").collect();
+    let attempts: Vec<_> = writes[before..]
+        .iter()
+        .filter(|w| w.name == "unseen")
+        .collect();
     ensure!(attempts.len() <= 4, "{attempts:?}");
     let start = Instant::now();
     cluster.load_balancer("prompt").await?;
     cluster.slots("shop", "prompt", 2).await?;
-    ensure!(start.elapsed() < Duration::from_secs(3), "it took {:?}", start.elapsed());
+    ensure!(
+        start.elapsed() < Duration::from_secs(3),
+        "it took {:?}",
+        start.elapsed()
+    );
 
     // The remedy is what the condition says.
     replace(&cluster, "spoilt").await?;
@@ -136,7 +146,11 @@ async fn replace(cluster: &Cluster, name: &str) -> Result<()> {
     let request = Request::put(path)
         .header("content-type", "application/json")
         .body(serde_json::to_vec(&object)?)?;
-    cluster.client.request::<Value>(request).await.with_context(|| format!("replacing {name}"))?;
+    cluster
+        .client
+        .request::<Value>(request)
+        .await
+        .with_context(|| format!("replacing {name}"))?;
     Ok(())
 }
 
@@ -147,9 +161,15 @@ async fn swap(
     schema: CustomResourceValidation,
 ) -> Result<CustomResourceValidation> {
     let mut definition = definitions.get(name).await?;
-    let version = definition.spec.versions.first_mut().context("it has no version")?;
+    let version = definition
+        .spec
+        .versions
+        .first_mut()
+        .context("it has no version")?;
     let before = version.schema.replace(schema).context("it has no schema")?;
-    definitions.replace(name, &PostParams::default(), &definition).await?;
+    definitions
+        .replace(name, &PostParams::default(), &definition)
+        .await?;
     Ok(before)
 }
 
@@ -169,12 +189,20 @@ async fn unreadable(cluster: &Cluster, name: &str) -> Result<String> {
     let start = Instant::now();
     loop {
         let object = cluster.raw(Kind::LoadBalancer, "shop", name).await?;
-        let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        let found = conditions.iter().find(|c| c["type"] == "Accepted" && c["reason"] == "Unreadable");
+        let conditions = object["status"]["conditions"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let found = conditions
+            .iter()
+            .find(|c| c["type"] == "Accepted" && c["reason"] == "Unreadable");
         if let Some(message) = found.and_then(|c| c["message"].as_str()) {
             return Ok(message.to_owned());
         }
-        ensure!(start.elapsed() < PATIENCE, "{name} is not reported: {object:#}");
+        ensure!(
+            start.elapsed() < PATIENCE,
+            "{name} is not reported: {object:#}"
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -146,7 +146,10 @@ impl Model {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         let mut store = Store::default();
         store.now = now;
-        store.put(&object(Kind::Namespace, "", "shop"), json!({"metadata": {}}));
+        store.put(
+            &object(Kind::Namespace, "", "shop"),
+            json!({"metadata": {}}),
+        );
         let kubernetes = object(Kind::Service, "default", "kubernetes");
         store.put(
             &kubernetes,
@@ -182,14 +185,19 @@ impl Model {
             }
             Step::EditLoadBalancer(number, port) => {
                 let ports = json!([{"port": port, "protocol": "TCP"}]);
-                store.edit(&load_balancer(*number), |v| v["spec"]["service"]["ports"] = ports);
+                store.edit(&load_balancer(*number), |v| {
+                    v["spec"]["service"]["ports"] = ports
+                });
             }
             Step::DeleteLoadBalancer(number) => store.delete(&load_balancer(*number)),
             Step::CreatePool(number) => {
                 let object = pool(*number);
                 if store.get(&object).is_none() {
                     let range = format!("192.0.2.{}-192.0.2.{}", number * 64 + 1, number * 64 + 9);
-                    store.put(&object, json!({"metadata": {}, "spec": {"addresses": [range]}}));
+                    store.put(
+                        &object,
+                        json!({"metadata": {}, "spec": {"addresses": [range]}}),
+                    );
                 }
             }
             Step::GrowPool(number) => {
@@ -211,7 +219,9 @@ impl Model {
                 store.edit(&object, |v| v["status"] = status);
             }
             Step::Cordon(number, cordoned) => {
-                store.edit(&node(*number), |v| v["spec"]["unschedulable"] = json!(cordoned));
+                store.edit(&node(*number), |v| {
+                    v["spec"]["unschedulable"] = json!(cordoned)
+                });
             }
             Step::Squat(number) => squat(store, *number),
             Step::Unsquat(number) => {
@@ -273,7 +283,9 @@ impl Model {
         }
         let now = self.store.now;
         for question in controller.view.questions(now) {
-            controller.view.settled(&question, self.store.observe(&question.object));
+            controller
+                .view
+                .settled(&question, self.store.observe(&question.object));
         }
         let round = controller.view.plan(&mut controller.planner, now);
         controller.batch = Batch::new(round.changes);
@@ -289,7 +301,9 @@ impl Model {
                 None => return,
             }
         }
-        let Some(change) = self.controller.stage.pop_front() else { return };
+        let Some(change) = self.controller.stage.pop_front() else {
+            return;
+        };
         let lost = || Answer::Lost("no answer".to_owned());
         let answer = match fate {
             Fate::Answered | Fate::AnsweredLater => self.store.write(&change),
@@ -346,9 +360,14 @@ impl Model {
                 if let Some(other) = holders.insert(address, key.to_string()) {
                     panic!("{address} is given to {other} and to {key}");
                 }
-                let IpAddr::V4(v4) = address else { panic!("{key} has {address}") };
+                let IpAddr::V4(v4) = address else {
+                    panic!("{key} has {address}")
+                };
                 let last = v4.octets()[3] % 64;
-                assert!((1..=20).contains(&last), "{key} has {address}, which is in no pool");
+                assert!(
+                    (1..=20).contains(&last),
+                    "{key} has {address}, which is in no pool"
+                );
             }
         }
     }
@@ -392,7 +411,10 @@ impl Model {
 
     fn pending(&mut self) -> Vec<Change> {
         let controller = &mut self.controller;
-        controller.view.plan(&mut controller.planner, self.store.now).changes
+        controller
+            .view
+            .plan(&mut controller.planner, self.store.now)
+            .changes
     }
 
     /// At rest, a controller that has just begun has nothing to do either.
@@ -402,8 +424,11 @@ impl Model {
         self.relist_all();
         self.deliver_all();
         assert_eq!(self.pending(), vec![], "after a restart");
-        let owners: Vec<String> =
-            self.store.all(Kind::LoadBalancer).map(|(o, _)| o.key.name.clone()).collect();
+        let owners: Vec<String> = self
+            .store
+            .all(Kind::LoadBalancer)
+            .map(|(o, _)| o.key.name.clone())
+            .collect();
         for (key, _) in self.store.children() {
             let (owner, _) = key.name.rsplit_once('-').unwrap();
             assert!(owners.iter().any(|o| o == owner), "{key} was left behind");
@@ -442,10 +467,16 @@ fn squat(store: &mut Store, number: u8) {
         _ => ("other", "192.0.2.68"),
     };
     let service = object(Kind::Service, "shop", name);
-    let used = store.children().iter().any(|(_, a)| a.iter().any(|a| a.to_string() == address));
+    let used = store
+        .children()
+        .iter()
+        .any(|(_, a)| a.iter().any(|a| a.to_string() == address));
     if store.get(&service).is_none() && !used {
         let status = json!({"loadBalancer": {"ingress": [{"ip": address}]}});
-        store.put(&service, json!({"metadata": {}, "spec": {}, "status": status}));
+        store.put(
+            &service,
+            json!({"metadata": {}, "spec": {}, "status": status}),
+        );
     }
 }
 
@@ -462,16 +493,29 @@ fn foreign_services(store: &Store) -> Vec<ObjectRef> {
 fn tamper(store: &mut Store, number: usize) {
     let children: Vec<_> = store.children().into_iter().map(|(key, _)| key).collect();
     if number < 12 {
-        let Some(key) = children.get(number / 3) else { return };
-        let service = ObjectRef { kind: Kind::Service, key: key.clone() };
+        let Some(key) = children.get(number / 3) else {
+            return;
+        };
+        let service = ObjectRef {
+            kind: Kind::Service,
+            key: key.clone(),
+        };
         match number % 3 {
             0 => store.delete(&service),
-            1 => store.edit(&service, |v| v["spec"]["selector"] = json!({"app": "other"})),
-            _ => store.edit(&service, |v| v["metadata"]["labels"]["l2lb.io/pin"] = json!("node9")),
+            1 => store.edit(&service, |v| {
+                v["spec"]["selector"] = json!({"app": "other"})
+            }),
+            _ => store.edit(&service, |v| {
+                v["metadata"]["labels"]["l2lb.io/pin"] = json!("node9")
+            }),
         }
         return;
     }
-    let kind = if number.is_multiple_of(2) { Kind::IpAddressPool } else { Kind::L2Advertisement };
+    let kind = if number.is_multiple_of(2) {
+        Kind::IpAddressPool
+    } else {
+        Kind::L2Advertisement
+    };
     let ours: Vec<_> = store.all(kind).map(|(o, _)| o.clone()).collect();
     if let Some(object) = ours.first() {
         assert_eq!(object.key.namespace, METALLB);
@@ -508,12 +552,19 @@ fn a_load_balancer_gets_its_services() {
     model.check_rest();
     assert_eq!(model.store.children().len(), 3);
     let creations = model.store.writes;
-    assert!(creations >= 3 + 1 + 3, "Services, pool and advertisements: {creations}");
+    assert!(
+        creations >= 3 + 1 + 3,
+        "Services, pool and advertisements: {creations}"
+    );
     model.step(&Step::DeleteLoadBalancer(0));
     model.step(&Step::DeletePool(0));
     model.rest();
     assert_eq!(model.store.children().len(), 0);
-    for kind in [Kind::IpAddressPool, Kind::L2Advertisement, Kind::AddressPool] {
+    for kind in [
+        Kind::IpAddressPool,
+        Kind::L2Advertisement,
+        Kind::AddressPool,
+    ] {
         assert_eq!(model.store.all(kind).count(), 0, "{kind:?}");
     }
 }
@@ -552,7 +603,11 @@ fn an_address_is_not_given_again_while_its_creation_may_come_late() {
             continue;
         }
         let is_service = model.controller.stage[0].object.kind == Kind::Service;
-        let fate = if is_service { Fate::LostAndDoneLater } else { Fate::Answered };
+        let fate = if is_service {
+            Fate::LostAndDoneLater
+        } else {
+            Fate::Answered
+        };
         model.step(&Step::Write(fate));
     }
     assert_eq!(model.landing.len(), 3);
@@ -567,7 +622,11 @@ fn an_address_is_not_given_again_while_its_creation_may_come_late() {
             }
         }
     }
-    assert_eq!(model.store.children().len(), 3, "the new load balancer is served meanwhile");
+    assert_eq!(
+        model.store.children().len(),
+        3,
+        "the new load balancer is served meanwhile"
+    );
     model.step(&Step::Land);
     model.step(&Step::Land);
     model.step(&Step::Land);

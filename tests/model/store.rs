@@ -31,7 +31,10 @@ pub struct Store {
 }
 
 pub fn object(kind: Kind, namespace: &str, name: &str) -> ObjectRef {
-    ObjectRef { kind, key: Key::new(namespace, name) }
+    ObjectRef {
+        kind,
+        key: Key::new(namespace, name),
+    }
 }
 
 fn read(kind: Kind, value: &Value) -> Observed {
@@ -54,14 +57,20 @@ impl Store {
     /// A list and watch from now on, as after a start or an expired watch.
     pub fn relist(&mut self, kind: Kind) {
         let mut queue = VecDeque::from([News::ListStarted(kind)]);
-        queue.extend(self.all(kind).map(|(_, v)| News::Listed(Box::new(read(kind, v)))));
+        queue.extend(
+            self.all(kind)
+                .map(|(_, v)| News::Listed(Box::new(read(kind, v)))),
+        );
         queue.push_back(News::ListDone(kind));
         self.queues.insert(kind, queue);
     }
 
     pub fn definitions() -> News {
         News::Definitions {
-            present: resource::KINDS.iter().filter_map(|k| resource::definition(*k)).collect(),
+            present: resource::KINDS
+                .iter()
+                .filter_map(|k| resource::definition(*k))
+                .collect(),
             capabilities: Capabilities::CURRENT,
         }
     }
@@ -106,12 +115,17 @@ impl Store {
         }
         self.counter += 1;
         value["metadata"]["resourceVersion"] = json!(self.counter.to_string());
-        let finalizers = value["metadata"]["finalizers"].as_array().map_or(0, Vec::len);
+        let finalizers = value["metadata"]["finalizers"]
+            .as_array()
+            .map_or(0, Vec::len);
         if !value["metadata"]["deletionTimestamp"].is_null() && finalizers == 0 {
             return self.remove(object);
         }
         self.objects.insert(object.clone(), value.clone());
-        self.queue(object.kind, News::Applied(Box::new(read(object.kind, &value))));
+        self.queue(
+            object.kind,
+            News::Applied(Box::new(read(object.kind, &value))),
+        );
     }
 
     fn queue(&mut self, kind: Kind, news: News) {
@@ -119,7 +133,9 @@ impl Store {
     }
 
     fn remove(&mut self, object: &ObjectRef) {
-        let Some(value) = self.objects.remove(object) else { return };
+        let Some(value) = self.objects.remove(object) else {
+            return;
+        };
         self.applied.remove(object);
         self.counter += 1;
         let news = News::Deleted {
@@ -133,8 +149,13 @@ impl Store {
     /// Deletes an object, as somebody else.
     pub fn delete(&mut self, object: &ObjectRef) {
         let now = self.now.to_string();
-        let Some(value) = self.objects.get(object) else { return };
-        if value["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty()) {
+        let Some(value) = self.objects.get(object) else {
+            return;
+        };
+        if value["metadata"]["finalizers"]
+            .as_array()
+            .is_some_and(|f| !f.is_empty())
+        {
             self.edit(object, |v| v["metadata"]["deletionTimestamp"] = json!(now));
         } else {
             self.remove(object);
@@ -183,8 +204,13 @@ impl Store {
                     self.stored(object)
                 }
             },
-            Action::Delete { uid, resource_version } => {
-                let Some(live) = live else { return Answer::Gone };
+            Action::Delete {
+                uid,
+                resource_version,
+            } => {
+                let Some(live) = live else {
+                    return Answer::Gone;
+                };
                 let meta = &live["metadata"];
                 let is = |wanted: &Option<String>, field: &str| {
                     wanted.is_none() || wanted.as_deref() == meta[field].as_str()
@@ -193,27 +219,43 @@ impl Store {
                     return Answer::Outdated("conflict".to_owned());
                 }
                 self.delete(object);
-                if self.objects.contains_key(object) { self.stored(object) } else { Answer::Gone }
+                if self.objects.contains_key(object) {
+                    self.stored(object)
+                } else {
+                    Answer::Gone
+                }
             }
         }
     }
 
     fn stored(&self, object: &ObjectRef) -> Answer {
-        self.observe(object).map_or(Answer::Gone, |o| Answer::Stored(Box::new(o)))
+        self.observe(object)
+            .map_or(Answer::Gone, |o| Answer::Stored(Box::new(o)))
     }
 
     fn apply(&mut self, object: &ObjectRef, live: Option<Value>, body: &Value) -> Answer {
-        let before = self.applied.insert(object.clone(), body.clone()).unwrap_or_default();
+        let before = self
+            .applied
+            .insert(object.clone(), body.clone())
+            .unwrap_or_default();
         let is_new = live.is_none();
         let mut value = live.unwrap_or_else(|| json!({"metadata": {}}));
         if let Some(spec) = body.get("spec") {
             value["spec"] = spec.clone();
         }
         for field in ["labels", "annotations"] {
-            let old = before["metadata"][field].as_object().cloned().unwrap_or_default();
-            let new = body["metadata"][field].as_object().cloned().unwrap_or_default();
-            let mut merged: Map<_, _> =
-                value["metadata"][field].as_object().cloned().unwrap_or_default();
+            let old = before["metadata"][field]
+                .as_object()
+                .cloned()
+                .unwrap_or_default();
+            let new = body["metadata"][field]
+                .as_object()
+                .cloned()
+                .unwrap_or_default();
+            let mut merged: Map<_, _> = value["metadata"][field]
+                .as_object()
+                .cloned()
+                .unwrap_or_default();
             merged.retain(|key, _| !old.contains_key(key));
             merged.extend(new);
             value["metadata"][field] = Value::Object(merged);
@@ -258,10 +300,14 @@ impl Store {
             .objects
             .iter()
             .filter(|(_, value)| {
-                value["metadata"]["ownerReferences"].as_array().is_some_and(|refs| {
-                    !refs.is_empty()
-                        && refs.iter().all(|r| !owners.contains(r["uid"].as_str().unwrap_or("")))
-                })
+                value["metadata"]["ownerReferences"]
+                    .as_array()
+                    .is_some_and(|refs| {
+                        !refs.is_empty()
+                            && refs
+                                .iter()
+                                .all(|r| !owners.contains(r["uid"].as_str().unwrap_or("")))
+                    })
             })
             .map(|(object, _)| object.clone())
             .collect();
@@ -277,11 +323,19 @@ impl Store {
         for service in &services {
             let value = &self.objects[service];
             let annotations = &value["metadata"]["annotations"];
-            let asked = annotations[names::METALLB_IPS].as_str().unwrap_or("").to_owned();
+            let asked = annotations[names::METALLB_IPS]
+                .as_str()
+                .unwrap_or("")
+                .to_owned();
             let pool = annotations[names::METALLB_POOL].as_str().unwrap_or("");
-            let has_pool = self.objects.contains_key(&object(Kind::IpAddressPool, METALLB, pool));
+            let has_pool = self
+                .objects
+                .contains_key(&object(Kind::IpAddressPool, METALLB, pool));
             let taken = services.iter().any(|other| {
-                other != service && self.objects[other]["status"].to_string().contains(&format!("\"{asked}\""))
+                other != service
+                    && self.objects[other]["status"]
+                        .to_string()
+                        .contains(&format!("\"{asked}\""))
             });
             if !asked.is_empty() && has_pool && !taken {
                 let ingress = json!({"loadBalancer": {"ingress": [{"ip": asked}]}});
@@ -317,7 +371,9 @@ impl Store {
         }
         for (status, value) in wanted {
             if self.objects.contains_key(&status) {
-                self.edit(&status, |v| v["metadata"]["labels"] = value["metadata"]["labels"].clone());
+                self.edit(&status, |v| {
+                    v["metadata"]["labels"] = value["metadata"]["labels"].clone()
+                });
             } else {
                 self.put(&status, value);
             }

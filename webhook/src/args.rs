@@ -19,15 +19,30 @@ use l2lb::controller::http::Listen;
 #[command(name = "l2lb-webhook", version, max_term_width = 100)]
 pub struct Args {
     /// Where reviews are answered, with TLS.
-    #[arg(long, env = "L2LB_WEBHOOK_LISTEN", default_value = "0.0.0.0:9443", value_name = "ADDRESS:PORT")]
+    #[arg(
+        long,
+        env = "L2LB_WEBHOOK_LISTEN",
+        default_value = "0.0.0.0:9443",
+        value_name = "ADDRESS:PORT"
+    )]
     pub webhook_listen: SocketAddr,
 
     /// Where /healthz, /readyz and /metrics are served; 0 for nowhere.
-    #[arg(long, env = "L2LB_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS:PORT")]
+    #[arg(
+        long,
+        env = "L2LB_LISTEN",
+        default_value = "0.0.0.0:8080",
+        value_name = "ADDRESS:PORT"
+    )]
     pub listen: Listen,
 
     /// The namespace that MetalLB runs in and reads its configuration from.
-    #[arg(long, env = "L2LB_METALLB_NAMESPACE", default_value = "metallb-system", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "L2LB_METALLB_NAMESPACE",
+        default_value = "metallb-system",
+        value_name = "NAME"
+    )]
     pub metallb_namespace: String,
 
     /// Say that MetalLB's speakers run with --ignore-exclude-lb, as to the controller.
@@ -37,11 +52,21 @@ pub struct Args {
     /// Certificate file in PEM, with its chain; it is read again when it
     /// changes. Without it the certificate is made and renewed here, and kept
     /// in a Secret.
-    #[arg(long, env = "L2LB_CERTIFICATE_FILE", value_name = "FILE", requires = "key_file")]
+    #[arg(
+        long,
+        env = "L2LB_CERTIFICATE_FILE",
+        value_name = "FILE",
+        requires = "key_file"
+    )]
     pub certificate_file: Option<PathBuf>,
 
     /// Key file in PEM, for --certificate-file.
-    #[arg(long, env = "L2LB_KEY_FILE", value_name = "FILE", requires = "certificate_file")]
+    #[arg(
+        long,
+        env = "L2LB_KEY_FILE",
+        value_name = "FILE",
+        requires = "certificate_file"
+    )]
     pub key_file: Option<PathBuf>,
 
     /// The namespace of the Secret and of the Service. Default: that of the
@@ -50,11 +75,21 @@ pub struct Args {
     pub namespace: Option<String>,
 
     /// The Secret that the certificate is kept in.
-    #[arg(long, env = "L2LB_SECRET", default_value = "l2lb-webhook-certificate", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "L2LB_SECRET",
+        default_value = "l2lb-webhook-certificate",
+        value_name = "NAME"
+    )]
     pub secret: String,
 
     /// The Service by which the API server calls.
-    #[arg(long, env = "L2LB_SERVICE", default_value = "l2lb-webhook", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "L2LB_SERVICE",
+        default_value = "l2lb-webhook",
+        value_name = "NAME"
+    )]
     pub service: String,
 
     /// The ValidatingWebhookConfigurations whose caBundle is kept. May be

@@ -62,7 +62,11 @@ pub async fn run(args: Args) -> Result<(), String> {
     let _watches = watch::start(&source, state::KINDS);
     drop(source);
     let mut following = tokio::spawn(state.clone().follow(news));
-    let app = App { state: state.clone(), client: Some(client), reviews: reviews.clone() };
+    let app = App {
+        state: state.clone(),
+        client: Some(client),
+        reviews: reviews.clone(),
+    };
     let server = Server::start(listener, &current, serve::router(app))?;
     info!(listen = %args.webhook_listen, "reviews");
     let mut tick = tokio::time::interval(Duration::from_millis(500));
@@ -112,13 +116,18 @@ fn start_certificate(
 ) -> tokio::task::JoinHandle<String> {
     let every = args.certificate_check;
     if let (Some(certificate), Some(key)) = (&args.certificate_file, &args.key_file) {
-        let following =
-            follow_files(current.clone(), certificate.clone(), key.clone(), every);
+        let following = follow_files(current.clone(), certificate.clone(), key.clone(), every);
         return tokio::spawn(async move {
-            following.await.err().unwrap_or_else(|| "the files are no longer read".to_owned())
+            following
+                .await
+                .err()
+                .unwrap_or_else(|| "the files are no longer read".to_owned())
         });
     }
-    let namespace = args.namespace.as_deref().unwrap_or(client.default_namespace());
+    let namespace = args
+        .namespace
+        .as_deref()
+        .unwrap_or(client.default_namespace());
     let service = &args.service;
     let terms = Terms {
         leaf: args.certificate_life,

@@ -60,10 +60,17 @@ impl Reviews {
     /// A review was answered. `kind` and `operation` are as they came and
     /// counted only where they are known, so that nobody can make up series.
     pub fn answered(&self, kind: &str, operation: &str, outcome: &'static str, took: Duration) {
-        const KINDS: [&str; 4] =
-            ["L2AddressPool", "L2LoadBalancer", "IPAddressPool", "L2Advertisement"];
+        const KINDS: [&str; 4] = [
+            "L2AddressPool",
+            "L2LoadBalancer",
+            "IPAddressPool",
+            "L2Advertisement",
+        ];
         let known = |text: &str, all: &[&str]| {
-            all.iter().find(|k| **k == text).map_or("other", |k| k).to_owned()
+            all.iter()
+                .find(|k| **k == text)
+                .map_or("other", |k| k)
+                .to_owned()
         };
         let labels = [
             ("kind", known(kind, &KINDS)),
@@ -83,8 +90,10 @@ impl Reviews {
     pub fn found(&self, verdict: &Verdict) {
         for (outcome, findings) in [("denial", &verdict.denials), ("warning", &verdict.warnings)] {
             for finding in findings {
-                let labels =
-                    [("rule", finding.rule.as_str().to_owned()), ("outcome", outcome.to_owned())];
+                let labels = [
+                    ("rule", finding.rule.as_str().to_owned()),
+                    ("outcome", outcome.to_owned()),
+                ];
                 self.findings.get_or_create(&labels).inc();
             }
         }

@@ -127,18 +127,24 @@ async fn review(State(app): State<App>, body: Bytes) -> Response {
         Ok(answer) => answer,
         Err(failure) => {
             error!(kind, operation, %failure, "a review failed");
-            app.reviews.answered(&kind, &operation, "failed", started.elapsed());
+            app.reviews
+                .answered(&kind, &operation, "failed", started.elapsed());
             let text = "the review failed; see the log of l2lb-webhook\n";
             return (StatusCode::INTERNAL_SERVER_ERROR, text).into_response();
         }
     };
     app.reviews.found(&answer.verdict);
-    app.reviews.answered(&kind, &operation, answer.outcome, started.elapsed());
+    app.reviews
+        .answered(&kind, &operation, answer.outcome, started.elapsed());
     for denial in &answer.verdict.denials {
         info!(object = %denial.object, operation, rule = %denial.rule, "denied: {denial}");
     }
     debug!(kind, operation, outcome = answer.outcome, took = ?started.elapsed(), "answered");
-    ([(header::CONTENT_TYPE, "application/json")], answer.body.to_string()).into_response()
+    (
+        [(header::CONTENT_TYPE, "application/json")],
+        answer.body.to_string(),
+    )
+        .into_response()
 }
 
 /// Judges on a thread of its own: many reviews at once keep nobody from being

@@ -19,16 +19,25 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Ours come from 192.0.2.100 on, those by hand from 192.0.2.150 on.
 fn addresses(first: u8) -> Vec<IpAddr> {
-    (0..NODES).map(|n| IpAddr::V4(Ipv4Addr::new(192, 0, 2, first + n))).collect()
+    (0..NODES)
+        .map(|n| IpAddr::V4(Ipv4Addr::new(192, 0, 2, first + n)))
+        .collect()
 }
 
 /// Measures the pairs, in turn.
 pub async fn measure(lab: Lab, controller: &Path) -> Result<Vec<Figure>> {
     for crd in ["l2addresspools", "l2loadbalancers"] {
-        lab.apply_file(place::workspace().join(format!("crds/{crd}.l2lb.io.yaml"))).await?;
+        lab.apply_file(place::workspace().join(format!("crds/{crd}.l2lb.io.yaml")))
+            .await?;
     }
     lab.kubectl()
-        .run(["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"])
+        .run([
+            "wait",
+            "--for=condition=Established",
+            "crd",
+            "--all",
+            "--timeout=30s",
+        ])
         .await?;
     lab.deploy_backend("default", "web", 8080).await?;
     let spec = Spec::new("l2lb-controller", controller).args(["--listen", "127.0.0.1:8080"]);
@@ -43,7 +52,12 @@ pub async fn measure(lab: Lab, controller: &Path) -> Result<Vec<Figure>> {
     ]))
     .await?;
     lab.kubectl()
-        .run(["wait", "--for=condition=Configured", "l2addresspool/edge", "--timeout=30s"])
+        .run([
+            "wait",
+            "--for=condition=Configured",
+            "l2addresspool/edge",
+            "--timeout=30s",
+        ])
         .await?;
 
     let ours = json!({"apiVersion": "l2lb.io/v1alpha1", "kind": "L2LoadBalancer",
@@ -89,12 +103,14 @@ fn list(items: &[Value]) -> String {
 fn by_hand(lab: &Lab) -> Vec<Value> {
     let mut objects = Vec::new();
     for (node, address) in lab.nodes().iter().zip(addresses(150)) {
-        objects.push(json!({"apiVersion": "metallb.io/v1beta1", "kind": "L2Advertisement",
+        objects.push(
+            json!({"apiVersion": "metallb.io/v1beta1", "kind": "L2Advertisement",
             "metadata": {"name": format!("hand-{node}"), "namespace": "metallb-system"},
             "spec": {"ipAddressPools": ["hand"],
                 "serviceSelectors": [{"matchLabels": {"hand": node}}],
                 "preferredNodeSelectors": [{"weight": 100, "preference":
-                    {"matchLabels": {"kubernetes.io/hostname": node}}}]}}));
+                    {"matchLabels": {"kubernetes.io/hostname": node}}}]}}),
+        );
         objects.push(json!({"apiVersion": "v1", "kind": "Service",
             "metadata": {"name": format!("hand-{node}"), "namespace": "default",
                 "labels": {"hand": node},
@@ -113,11 +129,18 @@ async fn fan_out(lab: &Lab, manifests: &str, addresses: &[IpAddr]) -> Result<f64
     tokio::fs::write(&file, manifests).await?;
     let file = file.display().to_string();
     let start = Instant::now();
-    let apply = async { lab.kubectl().run(["apply", "--server-side", "-f", &file]).await.map(drop) };
+    let apply = async {
+        lab.kubectl()
+            .run(["apply", "--server-side", "-f", &file])
+            .await
+            .map(drop)
+    };
     let answered = async { wait(lab, addresses, true).await };
     let ((), ()) = tokio::try_join!(apply, answered)?;
     let took = start.elapsed().as_secs_f64();
-    lab.kubectl().run(["delete", "--wait=true", "-f", &file]).await?;
+    lab.kubectl()
+        .run(["delete", "--wait=true", "-f", &file])
+        .await?;
     wait(lab, addresses, false).await?;
     // Let MetalLB come to rest before the next one.
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -133,7 +156,10 @@ async fn wait(lab: &Lab, addresses: &[IpAddr], answered: bool) -> Result<()> {
             if answers.is_empty() != answered {
                 return Ok(());
             }
-            ensure!(start.elapsed() < PATIENCE, "{address} after {PATIENCE:?}: {answers:?}");
+            ensure!(
+                start.elapsed() < PATIENCE,
+                "{address} after {PATIENCE:?}: {answers:?}"
+            );
         }
     }))
     .await

@@ -53,7 +53,9 @@ pub fn table(figures: &[Figure]) -> String {
         "FIGURE", "VALUE", "BASELINE", "RATIO", "TARGET"
     );
     for f in figures {
-        let target = f.target.map_or_else(|| "-".to_owned(), |t| format!("{t:.2}"));
+        let target = f
+            .target
+            .map_or_else(|| "-".to_owned(), |t| format!("{t:.2}"));
         let met = match f.met {
             Some(true) => "yes",
             Some(false) => "NO",

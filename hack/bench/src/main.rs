@@ -2,8 +2,8 @@
 //! of the way from `kubectl apply` to ARP, each as a ratio to a baseline of
 //! the same run. Machines are noisy; ratios are less so.
 
-mod figure;
 mod fan_out;
+mod figure;
 mod planner;
 
 use std::process::ExitCode;
@@ -22,7 +22,10 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let config = LabConfig { nodes: 5, ..LabConfig::default() };
+    let config = LabConfig {
+        nodes: 5,
+        ..LabConfig::default()
+    };
     let components = config.components();
     l2lb_lab::enter(&components.iter().map(String::as_str).collect::<Vec<_>>())?;
     let mut figures = planner::figures(&place::target().join("criterion"))?;

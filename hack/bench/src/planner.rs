@@ -14,7 +14,9 @@ fn median(criterion: &Path, name: &str) -> Result<f64> {
         .with_context(|| format!("{}: run `cargo bench --bench plan` first", path.display()))?;
     let estimates: Value = serde_json::from_str(&text)?;
     let nanoseconds = estimates["median"]["point_estimate"].as_f64();
-    nanoseconds.map(|n| n / 1e6).with_context(|| format!("{} has no median", path.display()))
+    nanoseconds
+        .map(|n| n / 1e6)
+        .with_context(|| format!("{} has no median", path.display()))
 }
 
 /// The planner's figures.
@@ -24,17 +26,39 @@ pub fn figures(criterion: &Path) -> Result<Vec<Figure>> {
     let restart = of("thousand/restart")?;
     let mut figures = Vec::new();
     for (bench, name, target) in [
-        ("restart", "plan, cold, 20,000 Services exist (vs serialising them)", Some(1.5)),
-        ("first", "plan, cold, none exists yet (vs serialising them)", Some(1.5)),
+        (
+            "restart",
+            "plan, cold, 20,000 Services exist (vs serialising them)",
+            Some(1.5),
+        ),
+        (
+            "first",
+            "plan, cold, none exists yet (vs serialising them)",
+            Some(1.5),
+        ),
         ("event", "plan, one event (vs serialising all)", Some(0.15)),
-        ("create", "plan, one load balancer more (vs serialising all)", Some(0.15)),
-        ("join", "plan, one node more: 1,000 Services (vs serialising all)", None),
+        (
+            "create",
+            "plan, one load balancer more (vs serialising all)",
+            Some(0.15),
+        ),
+        (
+            "join",
+            "plan, one node more: 1,000 Services (vs serialising all)",
+            None,
+        ),
     ] {
         let value = of(&format!("thousand/{bench}"))?;
         figures.push(Figure::new(name, "ms", value, serialise, target));
     }
     let event = of("thousand/event")?;
-    figures.push(Figure::new("one event (vs cold restart)", "ms", event, restart, Some(0.1)));
+    figures.push(Figure::new(
+        "one event (vs cold restart)",
+        "ms",
+        event,
+        restart,
+        Some(0.1),
+    ));
     // Twice the load balancers: 2.0 would be linear.
     for (small, large) in [(125, 250), (250, 500), (500, 1000)] {
         figures.push(Figure::new(
@@ -45,7 +69,13 @@ pub fn figures(criterion: &Path) -> Result<Vec<Figure>> {
             Some(2.5),
         ));
     }
-    figures.push(Figure::new("a /8 (vs a /24)", "ms", of("pool/v4-8")?, of("pool/v4-24")?, Some(1.2)));
+    figures.push(Figure::new(
+        "a /8 (vs a /24)",
+        "ms",
+        of("pool/v4-8")?,
+        of("pool/v4-24")?,
+        Some(1.2),
+    ));
     figures.push(Figure::new(
         "a /64 (vs a /120)",
         "ms",

@@ -31,14 +31,19 @@ pub struct Script {
 impl Script {
     /// IPv4 alone.
     pub fn single_stack(controller: PathBuf) -> Self {
-        let files = ["testdata/demo/pool.yaml", "testdata/demo/load-balancer.yaml"];
+        let files = [
+            "testdata/demo/pool.yaml",
+            "testdata/demo/load-balancer.yaml",
+        ];
         Self { controller, files }
     }
 
     /// Both families.
     pub fn dual_stack(controller: PathBuf) -> Self {
-        let files =
-            ["testdata/demo/pool-dual-stack.yaml", "testdata/demo/load-balancer-dual-stack.yaml"];
+        let files = [
+            "testdata/demo/pool-dual-stack.yaml",
+            "testdata/demo/load-balancer-dual-stack.yaml",
+        ];
         Self { controller, files }
     }
 }
@@ -72,7 +77,9 @@ pub async fn play(lab: Lab, script: Script) -> Result<()> {
     let joined = demo.node_joins().await.context("step 2: a node joins")?;
     let failed = demo.node_fails().await.context("step 3: a node fails")?;
     ensure!(failed != joined, "the node that joined was to stay");
-    demo.node_returns(&failed).await.context("step 4: the node returns")?;
+    demo.node_returns(&failed)
+        .await
+        .context("step 4: the node returns")?;
     demo.all_goes().await.context("step 5: everything goes")?;
     demo.say("done: every step was as it should be");
     Ok(())
@@ -80,22 +87,41 @@ pub async fn play(lab: Lab, script: Script) -> Result<()> {
 
 impl Demo {
     fn say(&self, text: impl AsRef<str>) {
-        println!("[{:5.1} s] {}", self.started.elapsed().as_secs_f64(), text.as_ref());
+        println!(
+            "[{:5.1} s] {}",
+            self.started.elapsed().as_secs_f64(),
+            text.as_ref()
+        );
     }
 
     async fn begin(lab: Lab, script: Script) -> Result<Self> {
         let started = Instant::now();
         for crd in ["l2addresspools", "l2loadbalancers"] {
-            lab.apply_file(place::workspace().join(format!("crds/{crd}.l2lb.io.yaml"))).await?;
+            lab.apply_file(place::workspace().join(format!("crds/{crd}.l2lb.io.yaml")))
+                .await?;
         }
-        lab.kubectl().run(["create", "namespace", NAMESPACE]).await?;
         lab.kubectl()
-            .run(["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"])
+            .run(["create", "namespace", NAMESPACE])
+            .await?;
+        lab.kubectl()
+            .run([
+                "wait",
+                "--for=condition=Established",
+                "crd",
+                "--all",
+                "--timeout=30s",
+            ])
             .await?;
         lab.deploy_backend(NAMESPACE, "web", 8080).await?;
-        let spec = Spec::new("l2lb-controller", &script.controller).args(["--listen", "127.0.0.1:8080"]);
+        let spec =
+            Spec::new("l2lb-controller", &script.controller).args(["--listen", "127.0.0.1:8080"]);
         let controller = lab.start(spec)?;
-        Ok(Self { lab, script, started, _controller: controller })
+        Ok(Self {
+            lab,
+            script,
+            started,
+            _controller: controller,
+        })
     }
 
     /// Step 1: a Service, an address and an announcer for each node.
@@ -120,15 +146,29 @@ impl Demo {
         self.say(format!("{node} joins"));
         self.lab
             .kubectl()
-            .run(["rollout", "status", "-n", NAMESPACE, "--timeout=30s", "daemonset/web"])
+            .run([
+                "rollout",
+                "status",
+                "-n",
+                NAMESPACE,
+                "--timeout=30s",
+                "daemonset/web",
+            ])
             .await?;
         let after = self.wait_for_slots(before.len() + 1).await?;
         for slot in &before {
             ensure!(after.contains(slot), "{slot:?} is not as it was: {after:?}");
         }
-        ensure!(after.iter().any(|s| s.home == node), "{node} has no slot: {after:?}");
+        ensure!(
+            after.iter().any(|s| s.home == node),
+            "{node} has no slot: {after:?}"
+        );
         self.show(&after).await?;
-        self.say(format!("{} has an address, the other {} are unchanged", node, before.len()));
+        self.say(format!(
+            "{} has an address, the other {} are unchanged",
+            node,
+            before.len()
+        ));
         Ok(node)
     }
 
@@ -136,21 +176,32 @@ impl Demo {
     async fn node_fails(&mut self) -> Result<String> {
         let slots = self.slots().await?;
         let lost = slots.get(1).context("there is no second slot")?.clone();
-        let targets = slots.iter().flat_map(|s| &s.addresses).map(|a| SocketAddr::new(*a, PORT));
-        let probe = self.lab.probe(targets.collect(), Duration::from_millis(100));
+        let targets = slots
+            .iter()
+            .flat_map(|s| &s.addresses)
+            .map(|a| SocketAddr::new(*a, PORT));
+        let probe = self
+            .lab
+            .probe(targets.collect(), Duration::from_millis(100));
         tokio::time::sleep(Duration::from_secs(1)).await;
         self.say(format!("{} loses power", lost.home));
         let start = Instant::now();
         self.lab.kill_node(&lost.home).await?;
         for address in &lost.addresses {
             let (heir, after) = loop {
-                let taken = self.lab.nodes().into_iter().filter(|n| *n != lost.home).find_map(|n| {
-                    probe.moved_to(*address, &n, start).map(|after| (n, after))
-                });
+                let taken = self
+                    .lab
+                    .nodes()
+                    .into_iter()
+                    .filter(|n| *n != lost.home)
+                    .find_map(|n| probe.moved_to(*address, &n, start).map(|after| (n, after)));
                 if let Some(taken) = taken {
                     break taken;
                 }
-                ensure!(start.elapsed() < PATIENCE, "nobody took {address} over in {PATIENCE:?}");
+                ensure!(
+                    start.elapsed() < PATIENCE,
+                    "nobody took {address} over in {PATIENCE:?}"
+                );
                 tokio::time::sleep(Duration::from_millis(100)).await;
             };
             self.say(format!(
@@ -161,7 +212,9 @@ impl Demo {
         }
         // Long enough for Kubernetes to notice, and for the pin to follow.
         self.wait("the slot to be reported as failed over", |slots| {
-            slots.iter().any(|s| s.service == lost.service && s.phase == "FailedOver")
+            slots
+                .iter()
+                .any(|s| s.service == lost.service && s.phase == "FailedOver")
         })
         .await?;
         ensure!(
@@ -172,17 +225,30 @@ impl Demo {
         for slot in slots.iter().filter(|s| s.service != lost.service) {
             for address in &slot.addresses {
                 let failures = probe.failures(*address, start);
-                ensure!(failures.is_empty(), "{address} stopped answering: {failures:?}");
+                ensure!(
+                    failures.is_empty(),
+                    "{address} stopped answering: {failures:?}"
+                );
                 let attempts = probe.since(*address, start);
-                let strayed = attempts.iter().find(|a| a.answered_by != [slot.home.clone()]);
-                ensure!(strayed.is_none(), "{address} left {}: {strayed:?}", slot.home);
+                let strayed = attempts
+                    .iter()
+                    .find(|a| a.answered_by != [slot.home.clone()]);
+                ensure!(
+                    strayed.is_none(),
+                    "{address} left {}: {strayed:?}",
+                    slot.home
+                );
                 watched += attempts.len();
             }
         }
         ensure!(watched > 0, "the other addresses were not watched");
         self.say(format!(
             "the other {} addresses answered all of {watched} requests meanwhile",
-            slots.iter().filter(|s| s.service != lost.service).map(|s| s.addresses.len()).sum::<usize>()
+            slots
+                .iter()
+                .filter(|s| s.service != lost.service)
+                .map(|s| s.addresses.len())
+                .sum::<usize>()
         ));
         probe.stop().await;
         let slots = self.slots().await?;
@@ -193,7 +259,10 @@ impl Demo {
     /// Step 4: the node returns and takes its address back.
     async fn node_returns(&mut self, node: &str) -> Result<()> {
         let before = self.slots().await?;
-        let own = before.iter().find(|s| s.home == node).context("its slot is gone")?;
+        let own = before
+            .iter()
+            .find(|s| s.home == node)
+            .context("its slot is gone")?;
         self.say(format!("{node} has power again"));
         let start = Instant::now();
         self.lab.revive_node(node).await?;
@@ -220,8 +289,12 @@ impl Demo {
     async fn all_goes(&mut self) -> Result<()> {
         self.say("deleting the L2LoadBalancer and the L2AddressPool");
         let kubectl = self.lab.kubectl();
-        kubectl.run(["delete", "l2lb", "-n", NAMESPACE, NAME, "--timeout=60s"]).await?;
-        kubectl.run(["delete", "l2pool", "edge", "--timeout=60s"]).await?;
+        kubectl
+            .run(["delete", "l2lb", "-n", NAMESPACE, NAME, "--timeout=60s"])
+            .await?;
+        kubectl
+            .run(["delete", "l2pool", "edge", "--timeout=60s"])
+            .await?;
         let start = Instant::now();
         loop {
             let left = self.remains().await?;
@@ -231,7 +304,9 @@ impl Demo {
             ensure!(start.elapsed() < PATIENCE, "still there: {left}");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        let states = self.json(&["get", "configurationstates", "-n", "metallb-system"]).await?;
+        let states = self
+            .json(&["get", "configurationstates", "-n", "metallb-system"])
+            .await?;
         let items = states["items"].as_array().cloned().unwrap_or_default();
         ensure!(!items.is_empty(), "MetalLB reports no ConfigurationState");
         for state in &items {
@@ -268,16 +343,25 @@ impl Demo {
     }
 
     async fn json(&self, args: &[&str]) -> Result<Value> {
-        let text =
-            self.lab.kubectl().run(args.iter().copied().chain(["-o", "json"])).await?;
+        let text = self
+            .lab
+            .kubectl()
+            .run(args.iter().copied().chain(["-o", "json"]))
+            .await?;
         Ok(serde_json::from_str(&text)?)
     }
 
     async fn condition(&self, kind: &str) -> Result<String> {
         let lb = self.json(&["get", "l2lb", "-n", NAMESPACE, NAME]).await?;
-        let conditions = lb["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let conditions = lb["status"]["conditions"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         let found = conditions.iter().find(|c| c["type"] == kind);
-        Ok(found.and_then(|c| c["status"].as_str()).unwrap_or("missing").to_owned())
+        Ok(found
+            .and_then(|c| c["status"].as_str())
+            .unwrap_or("missing")
+            .to_owned())
     }
 
     async fn slots(&self) -> Result<Vec<Slot>> {
@@ -321,9 +405,10 @@ impl Demo {
 
     /// Waits for that many slots, every one announced by its home.
     async fn wait_for_slots(&self, count: usize) -> Result<Vec<Slot>> {
-        self.wait(&format!("{count} slots to be announced by their homes"), |slots| {
-            slots.len() == count && slots.iter().all(|s| s.phase == "Announced")
-        })
+        self.wait(
+            &format!("{count} slots to be announced by their homes"),
+            |slots| slots.len() == count && slots.iter().all(|s| s.phase == "Announced"),
+        )
         .await
     }
 
@@ -334,13 +419,24 @@ impl Demo {
         for slot in slots {
             *homes.entry(&slot.home).or_default() += 1;
             for address in &slot.addresses {
-                self.lab.wait_for_answer(*address, &slot.home, PATIENCE).await?;
+                self.lab
+                    .wait_for_answer(*address, &slot.home, PATIENCE)
+                    .await?;
                 self.lab.wait_for_http(*address, PORT, PATIENCE).await?;
             }
         }
-        ensure!(homes.values().all(|n| *n == 1), "homes are uneven: {homes:?}");
-        ensure!(self.condition("Ready").await? == "True", "Ready is not True");
-        ensure!(self.condition("Pinned").await? == "True", "Pinned is not True");
+        ensure!(
+            homes.values().all(|n| *n == 1),
+            "homes are uneven: {homes:?}"
+        );
+        ensure!(
+            self.condition("Ready").await? == "True",
+            "Ready is not True"
+        );
+        ensure!(
+            self.condition("Pinned").await? == "True",
+            "Pinned is not True"
+        );
         self.print(slots).await
     }
 
@@ -365,7 +461,13 @@ impl Demo {
                 ]);
             }
         }
-        print!("{}", table::table(["SLOT", "HOME", "ADDRESS", "ARP ANSWERED BY", "HTTP"], &rows));
+        print!(
+            "{}",
+            table::table(
+                ["SLOT", "HOME", "ADDRESS", "ARP ANSWERED BY", "HTTP"],
+                &rows
+            )
+        );
         Ok(())
     }
 }

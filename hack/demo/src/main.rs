@@ -18,8 +18,10 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let config =
-        LabConfig { dual_stack: std::env::args().any(|a| a == "--dual-stack"), ..LabConfig::default() };
+    let config = LabConfig {
+        dual_stack: std::env::args().any(|a| a == "--dual-stack"),
+        ..LabConfig::default()
+    };
     let components = config.components();
     l2lb_lab::enter(&components.iter().map(String::as_str).collect::<Vec<_>>())?;
     let controller = controller()?;

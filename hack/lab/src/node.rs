@@ -62,6 +62,8 @@ pub(crate) async fn report_ready(cluster: &Cluster, name: &str) -> Result<()> {
         .map(|address| json!({"type": "InternalIP", "address": address}))
         .collect();
     addresses.push(json!({"type": "Hostname", "address": name}));
+    // Strategic merge knows addresses by type, of which two have one.
+    addresses.push(json!({"$patch": "replace"}));
     let now = Timestamp::now();
     let condition = |kind: &str, status: &str, reason: &str| {
         json!({

@@ -16,7 +16,10 @@ pub(super) fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
             std::fs::read_dir(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let mut inside: Vec<PathBuf> = entries
             .filter_map(|entry| entry.ok().map(|e| e.path()))
-            .filter(|p| p.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json"))
+            .filter(|p| {
+                p.extension()
+                    .is_some_and(|e| e == "yaml" || e == "yml" || e == "json")
+            })
             .collect();
         inside.sort();
         files.extend(inside);
@@ -38,11 +41,24 @@ fn line_in(text: &str, document: usize, name: &str, field: &str) -> usize {
     let first = lines
         .iter()
         .find(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'));
-    let mut starts: Vec<usize> =
-        if first.is_some_and(is_mark) { Vec::new() } else { vec![0] };
-    starts.extend(lines.iter().enumerate().filter(|(_, l)| is_mark(l)).map(|(i, _)| i + 1));
+    let mut starts: Vec<usize> = if first.is_some_and(is_mark) {
+        Vec::new()
+    } else {
+        vec![0]
+    };
+    starts.extend(
+        lines
+            .iter()
+            .enumerate()
+            .filter(|(_, l)| is_mark(l))
+            .map(|(i, _)| i + 1),
+    );
     let start = starts.get(document - 1).copied().unwrap_or(0);
-    let end = starts.get(document).copied().unwrap_or(lines.len()).min(lines.len());
+    let end = starts
+        .get(document)
+        .copied()
+        .unwrap_or(lines.len())
+        .min(lines.len());
     let find = |from: usize, key: &str, value: &str| {
         (from..end).find(|i| {
             let line = lines[*i].replace('"', "");
@@ -56,13 +72,19 @@ fn line_in(text: &str, document: usize, name: &str, field: &str) -> usize {
     let mut at = find(start, "name", &format!(" {name}")).unwrap_or(start);
     for part in field.split('.').filter(|p| *p != "metadata") {
         let (key, index) = part.split_once('[').unwrap_or((part, ""));
-        let Some(found) = find(at, key, "") else { break };
+        let Some(found) = find(at, key, "") else {
+            break;
+        };
         at = found;
         // Items that are written one a line.
         let index: Option<usize> = index.trim_end_matches(']').parse().ok();
         if let Some(index) = index {
             let item = |i: &usize| lines[*i].trim_start().starts_with("- ");
-            at = (at + 1..end).filter(item).nth(index).filter(|_| !lines[at].contains('[')).unwrap_or(at);
+            at = (at + 1..end)
+                .filter(item)
+                .nth(index)
+                .filter(|_| !lines[at].contains('['))
+                .unwrap_or(at);
         }
     }
     at + 1

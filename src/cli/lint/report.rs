@@ -14,7 +14,9 @@ pub(super) fn text(findings: &[Located], output: Output) -> Result<String, Strin
         Output::Json => json!({"findings": findings.iter().map(json_of).collect::<Vec<_>>()}),
         Output::Sarif => sarif(findings),
     };
-    serde_json::to_string_pretty(&value).map(|t| t + "\n").map_err(|e| e.to_string())
+    serde_json::to_string_pretty(&value)
+        .map(|t| t + "\n")
+        .map_err(|e| e.to_string())
 }
 
 fn level(located: &Located) -> &'static str {
@@ -24,7 +26,12 @@ fn level(located: &Located) -> &'static str {
 fn lines(findings: &[Located]) -> String {
     let mut text = String::new();
     for located in findings {
-        let Located { file, line, finding, .. } = located;
+        let Located {
+            file,
+            line,
+            finding,
+            ..
+        } = located;
         text.push_str(&format!(
             "{file}:{line}: {}: {}: {}: {} [{}]\n",
             finding.object,
@@ -38,7 +45,12 @@ fn lines(findings: &[Located]) -> String {
 }
 
 fn json_of(located: &Located) -> Value {
-    let Located { file, line, finding, .. } = located;
+    let Located {
+        file,
+        line,
+        finding,
+        ..
+    } = located;
     json!({
         "file": file,
         "line": line,
@@ -56,14 +68,17 @@ fn sarif(findings: &[Located]) -> Value {
     let used: BTreeSet<Rule> = findings.iter().map(|f| f.finding.rule).collect();
     let rules: Vec<Value> = used
         .iter()
-        .map(|rule| {
-            json!({"id": rule.as_str(), "shortDescription": {"text": rule.description()}})
-        })
+        .map(|rule| json!({"id": rule.as_str(), "shortDescription": {"text": rule.description()}}))
         .collect();
     let results: Vec<Value> = findings
         .iter()
         .map(|located| {
-            let Located { file, line, finding, .. } = located;
+            let Located {
+                file,
+                line,
+                finding,
+                ..
+            } = located;
             json!({
                 "ruleId": finding.rule.as_str(),
                 "level": level(located),
@@ -107,7 +122,10 @@ mod tests {
             denied: true,
             finding: Finding {
                 rule: Rule::Sizing,
-                object: ObjectRef { kind: Kind::LoadBalancer, key: Key::new("shop", "web") },
+                object: ObjectRef {
+                    kind: Kind::LoadBalancer,
+                    key: Key::new("shop", "web"),
+                },
                 field: "spec.maxNodes".to_owned(),
                 message: "too many".to_owned(),
             },

@@ -13,7 +13,9 @@ use crate::world::Kind;
 pub(super) fn unknown_fields(kind: Kind, object: &Value) -> Vec<String> {
     let mut found = Vec::new();
     let definitions = api::crds();
-    let definition = definitions.iter().find(|d| d.spec.names.kind == kind.as_str());
+    let definition = definitions
+        .iter()
+        .find(|d| d.spec.names.kind == kind.as_str());
     let schema = definition
         .and_then(|d| d.spec.versions.first())
         .and_then(|v| v.schema.as_ref())
@@ -73,6 +75,12 @@ mod tests {
             "nodeSelector": {"matchLabels": {"a": "b"}, "matchLabel": {}}}});
         let mut found = unknown_fields(Kind::LoadBalancer, &object);
         found.sort();
-        assert_eq!(found, ["spec.nodeSelector.matchLabel", "spec.service.ports[0].nodePort"]);
+        assert_eq!(
+            found,
+            [
+                "spec.nodeSelector.matchLabel",
+                "spec.service.ports[0].nodePort"
+            ]
+        );
     }
 }

@@ -32,7 +32,10 @@ fn wall() -> Timestamp {
 fn replaced(step: Move) -> LeaseSpec {
     match step {
         Move::Replace(lease) => {
-            assert!(lease.metadata.resource_version.is_some(), "an update must not be blind");
+            assert!(
+                lease.metadata.resource_version.is_some(),
+                "an update must not be blind"
+            );
             lease.spec.unwrap()
         }
         other => panic!("{other:?}"),
@@ -42,7 +45,9 @@ fn replaced(step: Move) -> LeaseSpec {
 #[test]
 fn creates_what_is_not_there() {
     let mut me = Candidate::new(terms("me"));
-    let Move::Create(lease) = me.consider(None, Instant::now(), wall()) else { panic!() };
+    let Move::Create(lease) = me.consider(None, Instant::now(), wall()) else {
+        panic!()
+    };
     let spec = lease.spec.unwrap();
     assert_eq!(spec.holder_identity.as_deref(), Some("me"));
     assert_eq!(spec.lease_transitions, Some(0));
@@ -54,7 +59,10 @@ fn renews_its_own_and_takes_a_released_one() {
     let spec = replaced(me.consider(Some(&lease("1", "me")), Instant::now(), wall()));
     assert_eq!(spec.lease_transitions, Some(4));
     let spec = replaced(me.consider(Some(&lease("2", "")), Instant::now(), wall()));
-    assert_eq!((spec.lease_transitions, spec.acquire_time), (Some(5), Some(MicroTime(wall()))));
+    assert_eq!(
+        (spec.lease_transitions, spec.acquire_time),
+        (Some(5), Some(MicroTime(wall())))
+    );
 }
 
 #[test]
@@ -63,13 +71,28 @@ fn waits_for_expiry_by_its_own_clock() {
     let start = Instant::now();
     let at = |seconds| start + Duration::from_secs(seconds);
     // Whatever the Lease says of the time, it was seen only now.
-    assert_eq!(me.consider(Some(&lease("1", "other")), at(0), wall()), Move::Wait);
-    assert_eq!(me.consider(Some(&lease("1", "other")), at(14), wall()), Move::Wait);
+    assert_eq!(
+        me.consider(Some(&lease("1", "other")), at(0), wall()),
+        Move::Wait
+    );
+    assert_eq!(
+        me.consider(Some(&lease("1", "other")), at(14), wall()),
+        Move::Wait
+    );
     // A renewal begins the wait anew.
-    assert_eq!(me.consider(Some(&lease("2", "other")), at(16), wall()), Move::Wait);
-    assert_eq!(me.consider(Some(&lease("2", "other")), at(30), wall()), Move::Wait);
+    assert_eq!(
+        me.consider(Some(&lease("2", "other")), at(16), wall()),
+        Move::Wait
+    );
+    assert_eq!(
+        me.consider(Some(&lease("2", "other")), at(30), wall()),
+        Move::Wait
+    );
     let spec = replaced(me.consider(Some(&lease("2", "other")), at(31), wall()));
-    assert_eq!((spec.holder_identity.as_deref(), spec.lease_transitions), (Some("me"), Some(5)));
+    assert_eq!(
+        (spec.holder_identity.as_deref(), spec.lease_transitions),
+        (Some("me"), Some(5))
+    );
 }
 
 #[test]
@@ -114,7 +137,10 @@ mod campaign {
         let (request, send) = server.next_request().await.unwrap();
         let body = serde_json::to_vec(&body).unwrap();
         send.send_response(
-            Response::builder().status(code).body(Body::from(body)).unwrap(),
+            Response::builder()
+                .status(code)
+                .body(Body::from(body))
+                .unwrap(),
         );
         request.method().to_string()
     }
@@ -127,13 +153,19 @@ mod campaign {
     async fn a_conflict_is_read_again_and_a_taken_lease_is_lost() {
         let (mut leadership, mut server, _release) = start_campaign();
         assert_eq!(answer(&mut server, 200, lease("1", "")).await, "GET");
-        assert_eq!(answer(&mut server, 409, failure(409, "Conflict")).await, "PUT");
+        assert_eq!(
+            answer(&mut server, 409, failure(409, "Conflict")).await,
+            "PUT"
+        );
         assert_eq!(answer(&mut server, 200, lease("2", "")).await, "GET");
         assert_eq!(answer(&mut server, 200, lease("3", "me")).await, "PUT");
         leadership.changed().await;
         assert!(leadership.holds_for(Duration::from_secs(5)));
         // The renewal needs no read, and finds that another was quicker.
-        assert_eq!(answer(&mut server, 409, failure(409, "Conflict")).await, "PUT");
+        assert_eq!(
+            answer(&mut server, 409, failure(409, "Conflict")).await,
+            "PUT"
+        );
         assert_eq!(answer(&mut server, 200, lease("5", "other")).await, "GET");
         while !matches!(leadership.standing(), Standing::Lost { .. }) {
             leadership.changed().await;

@@ -47,7 +47,10 @@ impl View {
             News::ListStarted(kind) => drop(self.listings.insert(kind, Default::default())),
             News::Listed(observed) => {
                 let object = observed.object();
-                self.listings.entry(object.kind).or_default().insert(object.key);
+                self.listings
+                    .entry(object.kind)
+                    .or_default()
+                    .insert(object.key);
                 self.store(*observed, false);
             }
             News::Unreadable(object) => {
@@ -57,9 +60,16 @@ impl View {
             }
             News::ListDone(kind) => self.list_done(kind),
             News::Applied(observed) => self.store(*observed, false),
-            News::Deleted { object, uid, version } => self.deleted(&object, uid, version),
+            News::Deleted {
+                object,
+                uid,
+                version,
+            } => self.deleted(&object, uid, version),
             News::NotServed(kind) => self.not_served(kind),
-            News::Definitions { present, capabilities } => {
+            News::Definitions {
+                present,
+                capabilities,
+            } => {
                 self.world.set_capabilities(capabilities);
                 self.definitions = Some(present);
                 for kind in resource::KINDS {
@@ -83,17 +93,23 @@ impl View {
             .into_iter()
             .flatten()
             .filter(|(key, _)| !shown.contains(*key))
-            .map(|(key, known)| (ObjectRef { kind, key: key.clone() }, known.ahead))
+            .map(|(key, known)| {
+                (
+                    ObjectRef {
+                        kind,
+                        key: key.clone(),
+                    },
+                    known.ahead,
+                )
+            })
             .collect();
         for (object, ahead) in absent {
             if ahead {
-                self.unsettled
-                    .entry(object)
-                    .or_insert(super::Unsettled {
-                        not_before: now,
-                        lands_until: None,
-                        pool: None,
-                    });
+                self.unsettled.entry(object).or_insert(super::Unsettled {
+                    not_before: now,
+                    lands_until: None,
+                    pool: None,
+                });
             } else {
                 self.remove(&object, None);
             }
@@ -103,7 +119,11 @@ impl View {
     fn deleted(&mut self, object: &ObjectRef, uid: Option<String>, version: ResourceVersion) {
         match self.known(object) {
             // Another object of that name has been created since.
-            Some(Known { uid: known, version: newer, .. }) if *known != uid && *newer > version => {}
+            Some(Known {
+                uid: known,
+                version: newer,
+                ..
+            }) if *known != uid && *newer > version => {}
             Some(_) => return self.remove(object, uid),
             None => {}
         }
@@ -128,8 +148,12 @@ impl View {
             return;
         }
         self.listed.insert(kind);
-        let all: Vec<_> =
-            self.known.get(&kind).into_iter().flat_map(|k| k.keys().cloned()).collect();
+        let all: Vec<_> = self
+            .known
+            .get(&kind)
+            .into_iter()
+            .flat_map(|k| k.keys().cloned())
+            .collect();
         for key in all {
             self.remove(&ObjectRef { kind, key }, None);
         }

@@ -30,7 +30,10 @@ fn service(uid: &str, version: u64, address: &str) -> Observed {
 }
 
 fn object() -> ObjectRef {
-    ObjectRef { kind: Kind::Service, key: Key::new("shop", "web-0") }
+    ObjectRef {
+        kind: Kind::Service,
+        key: Key::new("shop", "web-0"),
+    }
 }
 
 fn change(action: Action) -> Change {
@@ -91,8 +94,10 @@ fn old_news_of_an_own_write_is_ignored() {
 fn the_dead_do_not_rise() {
     let mut view = view();
     view.hear(applied("a", 5, "192.0.2.1"));
-    let delete =
-        change(Action::Delete { uid: Some("a".to_owned()), resource_version: Some("5".to_owned()) });
+    let delete = change(Action::Delete {
+        uid: Some("a".to_owned()),
+        resource_version: Some("5".to_owned()),
+    });
     view.answered(&delete, Answer::Gone, now());
     assert!(!holds(&view, "192.0.2.1"));
     view.hear(applied("a", 6, "192.0.2.1"));
@@ -112,7 +117,10 @@ fn a_list_older_than_a_write_does_not_undo_it() {
     view.hear(News::ListStarted(Kind::Service));
     view.answered(&create("192.0.2.2"), stored("a", 9, "192.0.2.2"), now());
     view.hear(News::ListDone(Kind::Service));
-    assert!(holds(&view, "192.0.2.2"), "it may have been created after the list");
+    assert!(
+        holds(&view, "192.0.2.2"),
+        "it may have been created after the list"
+    );
     let questions = view.questions(now());
     assert_eq!(questions.len(), 1);
     view.settled(&questions[0], None);
@@ -144,7 +152,10 @@ fn a_lost_creation_holds_its_address_until_it_cannot_happen_any_more() {
     let mut view = view();
     view.answered(&create("192.0.2.2"), Answer::Lost("cut".to_owned()), now());
     assert!(holds(&view, "192.0.2.2"));
-    assert!(view.questions(now()).is_empty(), "asking now would tell nothing");
+    assert!(
+        view.questions(now()).is_empty(),
+        "asking now would tell nothing"
+    );
     assert!(view.has_writes_in_flight(now()));
     let later = now() + LANDING;
     assert!(!view.has_writes_in_flight(later));
@@ -155,6 +166,17 @@ fn a_lost_creation_holds_its_address_until_it_cannot_happen_any_more() {
     view.answered(&create("192.0.2.2"), Answer::Lost("cut".to_owned()), now());
     view.hear(applied("a", 12, "192.0.2.2"));
     assert!(view.questions(later).is_empty() && holds(&view, "192.0.2.2"));
+}
+
+#[test]
+fn an_answer_beats_news_of_the_same_version() {
+    let mut view = view();
+    view.hear(applied("a", 5, "192.0.2.1"));
+    let apply = change(Action::Apply(body("192.0.2.2").into()));
+    view.answered(&apply, stored("a", 5, "192.0.2.2"), now());
+    assert!(holds(&view, "192.0.2.2"));
+    view.hear(applied("a", 5, "192.0.2.1"));
+    assert!(holds(&view, "192.0.2.2"));
 }
 
 #[test]
@@ -177,7 +199,10 @@ fn refusals_back_off_and_end_with_success() {
     view.answered(&create("192.0.2.2"), refused(), now());
     view.answered(&create("192.0.2.2"), refused(), now());
     let refusal = &view.world().refusals[&object()];
-    assert_eq!((refusal.attempts, refusal.retry_at), (2, now() + SignedDuration::from_secs(2)));
+    assert_eq!(
+        (refusal.attempts, refusal.retry_at),
+        (2, now() + SignedDuration::from_secs(2))
+    );
     assert_eq!(view.held_back(&create("192.0.2.2")), Some(refusal.retry_at));
     view.answered(&create("192.0.2.2"), stored("a", 3, "192.0.2.2"), now());
     assert!(view.world().refusals.is_empty());
@@ -192,7 +217,11 @@ fn a_fight_with_another_controller_is_slowed_down_and_said() {
         let apply = change(Action::Apply(body("192.0.2.2").into()));
         view.answered(&apply, stored("a", version, "192.0.2.2"), now());
     }
-    assert!(view.world().refusals[&object()].message.contains("changes it back"));
+    assert!(
+        view.world().refusals[&object()]
+            .message
+            .contains("changes it back")
+    );
 }
 
 #[test]
@@ -203,11 +232,19 @@ fn kinds_of_metallb_come_and_go_and_ours_are_waited_for() {
         present: names.iter().map(|n| (*n).to_owned()).collect(),
         capabilities: Capabilities::default(),
     };
-    view.hear(definitions(&["l2addresspools.l2lb.io", "ipaddresspools.metallb.io"]));
+    view.hear(definitions(&[
+        "l2addresspools.l2lb.io",
+        "ipaddresspools.metallb.io",
+    ]));
     view.hear(News::NotServed(Kind::LoadBalancer));
     view.hear(News::NotServed(Kind::IpAddressPool));
     view.hear(News::NotServed(Kind::ServiceCidr));
-    for kind in [Kind::Node, Kind::Namespace, Kind::Service, Kind::AddressPool] {
+    for kind in [
+        Kind::Node,
+        Kind::Namespace,
+        Kind::Service,
+        Kind::AddressPool,
+    ] {
         view.hear(News::ListStarted(kind));
         view.hear(News::ListDone(kind));
     }
@@ -216,7 +253,9 @@ fn kinds_of_metallb_come_and_go_and_ours_are_waited_for() {
     let pool = json!({"metadata": {"name": "p", "namespace": "metallb-system", "uid": "p",
         "resourceVersion": "3"}, "spec": {"addresses": ["192.0.2.0/28"]},
         "apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool"});
-    view.hear(News::Applied(Box::new(Observed::read(Kind::IpAddressPool, pool).unwrap())));
+    view.hear(News::Applied(Box::new(
+        Observed::read(Kind::IpAddressPool, pool).unwrap(),
+    )));
     assert_eq!(view.world().ip_address_pools.len(), 1);
     view.hear(definitions(&["l2addresspools.l2lb.io"]));
     assert!(view.world().ip_address_pools.is_empty());

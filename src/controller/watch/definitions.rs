@@ -92,7 +92,14 @@ async fn announce(
             "MetalLB's resource definitions"
         );
     }
-    source.news.send(News::Definitions { present: present.clone(), capabilities }).await.is_ok()
+    source
+        .news
+        .send(News::Definitions {
+            present: present.clone(),
+            capabilities,
+        })
+        .await
+        .is_ok()
 }
 
 async fn read(source: &Source, present: &BTreeSet<String>) -> Result<Capabilities, kube::Error> {

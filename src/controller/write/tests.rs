@@ -9,7 +9,10 @@ type Server = Handle<Request<Body>, Response<Body>>;
 fn writer() -> (Writer, Server) {
     let (service, server) = mock::pair::<Request<Body>, Response<Body>>();
     let client = Client::new(service, "l2lb");
-    (Writer::new(client, Leadership::always(), Metrics::new()), server)
+    (
+        Writer::new(client, Leadership::always(), Metrics::new()),
+        server,
+    )
 }
 
 fn body() -> Value {
@@ -19,7 +22,10 @@ fn body() -> Value {
 fn change(action: Action) -> Change {
     Change {
         stage: Stage::Serve,
-        object: ObjectRef { kind: Kind::Service, key: Key::new("shop", "web-0") },
+        object: ObjectRef {
+            kind: Kind::Service,
+            key: Key::new("shop", "web-0"),
+        },
         action,
         cause: Cause::New,
         pool: None,
@@ -35,10 +41,19 @@ fn failure(code: u16, message: &str) -> Value {
 async fn answer(server: &mut Server, code: u16, body: Value) -> (String, String, Value) {
     let (request, send) = server.next_request().await.unwrap();
     let bytes = serde_json::to_vec(&body).unwrap();
-    send.send_response(Response::builder().status(code).body(Body::from(bytes)).unwrap());
+    send.send_response(
+        Response::builder()
+            .status(code)
+            .body(Body::from(bytes))
+            .unwrap(),
+    );
     let (parts, body) = request.into_parts();
     let bytes = body.collect_bytes().await.unwrap();
-    let value = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
+    let value = if bytes.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_slice(&bytes).unwrap()
+    };
     (parts.method.to_string(), parts.uri.to_string(), value)
 }
 
@@ -77,8 +92,13 @@ async fn a_creation_that_meets_a_foreign_object_is_undone() {
         answer(&mut server, 200, managed("kubectl-create")).await;
         answer(&mut server, 200, managed("kubectl-create")).await.2
     });
-    let Answer::Taken(why) = result else { panic!("{result:?}") };
-    assert!(why.starts_with("Service shop/web-0 exists and is not ours"), "{why}");
+    let Answer::Taken(why) = result else {
+        panic!("{result:?}")
+    };
+    assert!(
+        why.starts_with("Service shop/web-0 exists and is not ours"),
+        "{why}"
+    );
     assert_eq!(
         undo,
         json!({"apiVersion": "v1", "kind": "Service",
@@ -89,7 +109,10 @@ async fn a_creation_that_meets_a_foreign_object_is_undone() {
 #[tokio::test]
 async fn a_creation_that_meets_its_own_earlier_one_is_fine() {
     let mut own = managed("x");
-    own["metadata"]["managedFields"].as_array_mut().unwrap().remove(1);
+    own["metadata"]["managedFields"]
+        .as_array_mut()
+        .unwrap()
+        .remove(1);
     let (answer, _) = once(Action::Create(body().into()), 200, own).await;
     assert!(matches!(answer, Answer::Stored(_)));
 }
@@ -106,17 +129,36 @@ async fn a_conflict_is_foreign_for_a_creation_and_outdated_otherwise() {
 
 #[tokio::test]
 async fn a_deletion_names_what_it_is_for() {
-    let delete = || Action::Delete { uid: Some("u".into()), resource_version: Some("5".into()) };
-    let (answer, (method, _, options)) =
-        once(delete(), 200, json!({"kind": "Status", "metadata": {}, "status": "Success"})).await;
+    let delete = || Action::Delete {
+        uid: Some("u".into()),
+        resource_version: Some("5".into()),
+    };
+    let (answer, (method, _, options)) = once(
+        delete(),
+        200,
+        json!({"kind": "Status", "metadata": {}, "status": "Success"}),
+    )
+    .await;
     assert!(matches!(answer, Answer::Gone));
     assert_eq!(method, "DELETE");
-    assert_eq!(options["preconditions"], json!({"uid": "u", "resourceVersion": "5"}));
+    assert_eq!(
+        options["preconditions"],
+        json!({"uid": "u", "resourceVersion": "5"})
+    );
     let mut held = body();
     held["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-    assert!(matches!(once(delete(), 200, held).await.0, Answer::Stored(_)));
-    assert!(matches!(once(delete(), 404, failure(404, "gone")).await.0, Answer::Gone));
-    assert!(matches!(once(delete(), 409, failure(409, "changed")).await.0, Answer::Outdated(_)));
+    assert!(matches!(
+        once(delete(), 200, held).await.0,
+        Answer::Stored(_)
+    ));
+    assert!(matches!(
+        once(delete(), 404, failure(404, "gone")).await.0,
+        Answer::Gone
+    ));
+    assert!(matches!(
+        once(delete(), 409, failure(409, "changed")).await.0,
+        Answer::Outdated(_)
+    ));
 }
 
 #[tokio::test]
@@ -148,7 +190,12 @@ async fn refusals_carry_the_servers_sentence() {
 async fn what_is_unclear_is_not_taken_for_a_refusal() {
     let (answer, _) = once(Action::Create(body().into()), 504, failure(504, "timeout")).await;
     assert!(matches!(answer, Answer::Lost(_)));
-    let (answer, _) = once(Action::Create(body().into()), 500, failure(500, "etcdserver: timed out")).await;
+    let (answer, _) = once(
+        Action::Create(body().into()),
+        500,
+        failure(500, "etcdserver: timed out"),
+    )
+    .await;
     assert!(matches!(answer, Answer::Lost(_)));
     // It would come again, whatever the server calls it.
     let message = "failed to create typed live object (shop/web-0): .spec.ports: expected list";

@@ -110,7 +110,9 @@ pub fn all(pem: &str) -> Result<Vec<Certificate>, CertificateError> {
     let mut found = Vec::new();
     for block in Pem::iter_from_buffer(pem.as_bytes()) {
         let block = block.map_err(|error| wrong(error.to_string()))?;
-        let x509 = block.parse_x509().map_err(|error| wrong(error.to_string()))?;
+        let x509 = block
+            .parse_x509()
+            .map_err(|error| wrong(error.to_string()))?;
         let time = |t: x509_parser::time::ASN1Time| {
             Timestamp::from_second(t.timestamp()).map_err(|error| wrong(error.to_string()))
         };
@@ -211,10 +213,15 @@ impl Bundle {
     /// The data of the Secret.
     pub fn data(&self) -> BTreeMap<String, Vec<u8>> {
         let ca: String = self.authorities.iter().map(|c| c.pem.as_str()).collect();
-        [(CA, &ca), (CA_KEY, &self.ca_key), (LEAF, &self.leaf.pem), (LEAF_KEY, &self.leaf_key)]
-            .into_iter()
-            .map(|(key, text)| (key.to_owned(), text.clone().into_bytes()))
-            .collect()
+        [
+            (CA, &ca),
+            (CA_KEY, &self.ca_key),
+            (LEAF, &self.leaf.pem),
+            (LEAF_KEY, &self.leaf_key),
+        ]
+        .into_iter()
+        .map(|(key, text)| (key.to_owned(), text.clone().into_bytes()))
+        .collect()
     }
 
     /// A new CA and a certificate of it.
@@ -224,7 +231,12 @@ impl Bundle {
     pub fn new(now: Timestamp, terms: &Terms) -> Result<Self, CertificateError> {
         let (authority, ca_key) = make_authority(now, terms)?;
         let (leaf, leaf_key) = make_leaf(&authority, &ca_key, now, terms)?;
-        Ok(Self { authorities: vec![authority], ca_key, leaf, leaf_key })
+        Ok(Self {
+            authorities: vec![authority],
+            ca_key,
+            leaf,
+            leaf_key,
+        })
     }
 
     /// What to do next. `published`: the newest CA is in every caBundle.
@@ -238,7 +250,10 @@ impl Bundle {
         terms: &Terms,
     ) -> Result<Step, CertificateError> {
         let Some(newest) = self.authorities.first().filter(|c| c.is_good(now)) else {
-            return Ok(Step::Write(Box::new(Self::new(now, terms)?), "the CA has expired"));
+            return Ok(Step::Write(
+                Box::new(Self::new(now, terms)?),
+                "the CA has expired",
+            ));
         };
         let write = |bundle: Self, why| Ok(Step::Write(Box::new(bundle), why));
         let mut next = self.clone();
@@ -273,7 +288,11 @@ impl Bundle {
         if next.authorities.len() < self.authorities.len() {
             return write(next, "an old CA has expired");
         }
-        let own_due = if own { self.leaf.due().min(newest.due()) } else { settled };
+        let own_due = if own {
+            self.leaf.due().min(newest.due())
+        } else {
+            settled
+        };
         let old = self.authorities.iter().map(|c| c.until).min();
         Ok(Step::Keep(own_due.min(old.unwrap_or(own_due))))
     }
@@ -282,8 +301,12 @@ impl Bundle {
     /// already and have not expired, for certificates that a replica may
     /// still use.
     pub fn ca_bundle(&self, present: &str, now: Timestamp) -> String {
-        let mut authorities: Vec<Certificate> =
-            self.authorities.iter().filter(|c| c.is_good(now)).cloned().collect();
+        let mut authorities: Vec<Certificate> = self
+            .authorities
+            .iter()
+            .filter(|c| c.is_good(now))
+            .cloned()
+            .collect();
         let ours = |c: &Certificate| c.subject.contains(SUBJECT) && c.is_good(now);
         for other in all(present).unwrap_or_default().into_iter().filter(ours) {
             if authorities.len() < 8 && !authorities.contains(&other) {
@@ -296,7 +319,10 @@ impl Bundle {
     /// Whether a caBundle has the newest CA.
     pub fn is_published_in(&self, ca_bundle: &str) -> bool {
         let newest = self.authorities.first();
-        all(ca_bundle).unwrap_or_default().iter().any(|c| Some(c) == newest)
+        all(ca_bundle)
+            .unwrap_or_default()
+            .iter()
+            .any(|c| Some(c) == newest)
     }
 }
 
@@ -344,7 +370,10 @@ fn make_leaf(
     params.distinguished_name.remove(DnType::CommonName);
     let name = terms.names.first().cloned().unwrap_or_default();
     // A common name ends at 64 characters; nobody looks at it.
-    params.distinguished_name.push(DnType::CommonName, name.chars().take(64).collect::<String>());
+    params.distinguished_name.push(
+        DnType::CommonName,
+        name.chars().take(64).collect::<String>(),
+    );
     params.use_authority_key_identifier_extension = true;
     params.not_before = offset(before(now));
     params.not_after = offset(after(now, terms.leaf).min(authority.until));

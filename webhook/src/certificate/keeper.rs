@@ -58,7 +58,9 @@ impl Keeper {
             let wait = match self.look().await {
                 Ok(until) => {
                     let left = until.duration_since(Timestamp::now());
-                    Duration::try_from(left).unwrap_or_default().clamp(every / 4, every)
+                    Duration::try_from(left)
+                        .unwrap_or_default()
+                        .clamp(every / 4, every)
                 }
                 Err(why) => {
                     warn!(why, "the certificate is not in order");
@@ -78,7 +80,8 @@ impl Keeper {
                 Some((Some(bundle), version)) => (bundle, version),
                 Some((None, version)) => {
                     let bundle = self.fresh(now)?;
-                    self.write(&bundle, version, "the Secret could not be read").await?;
+                    self.write(&bundle, version, "the Secret could not be read")
+                        .await?;
                     continue;
                 }
                 None => {
@@ -94,7 +97,10 @@ impl Keeper {
                 info!(until = %bundle.leaf.until(), "the certificate is in use");
                 self.known = Some(bundle.clone());
             }
-            match bundle.next(now, published, &self.terms).map_err(|e| e.to_string())? {
+            match bundle
+                .next(now, published, &self.terms)
+                .map_err(|e| e.to_string())?
+            {
                 Step::Keep(until) => return Ok(until),
                 Step::Write(next, why) => self.write(&next, version, why).await?,
             }
@@ -119,8 +125,12 @@ impl Keeper {
             .await
             .map_err(|error| format!("Secret {} cannot be read: {error}", self.secret))?;
         Ok(secret.map(|secret| {
-            let data: BTreeMap<String, Vec<u8>> =
-                secret.data.unwrap_or_default().into_iter().map(|(k, v)| (k, v.0)).collect();
+            let data: BTreeMap<String, Vec<u8>> = secret
+                .data
+                .unwrap_or_default()
+                .into_iter()
+                .map(|(k, v)| (k, v.0))
+                .collect();
             let bundle = Bundle::read(&data).map_err(|error| {
                 // A Secret that was applied empty is filled.
                 if !data.is_empty() {
@@ -138,11 +148,17 @@ impl Keeper {
         version: Option<String>,
         why: &str,
     ) -> Result<(), String> {
-        let data: BTreeMap<String, ByteString> =
-            bundle.data().into_iter().map(|(k, v)| (k, ByteString(v))).collect();
+        let data: BTreeMap<String, ByteString> = bundle
+            .data()
+            .into_iter()
+            .map(|(k, v)| (k, ByteString(v)))
+            .collect();
         let written = match version {
             None => {
-                let mut secret = Secret { data: Some(data), ..Secret::default() };
+                let mut secret = Secret {
+                    data: Some(data),
+                    ..Secret::default()
+                };
                 secret.metadata.name = Some(self.secret.clone());
                 let labels = [("app.kubernetes.io/name", "l2lb-webhook")];
                 secret.metadata.labels =
@@ -153,7 +169,9 @@ impl Keeper {
                 // Labels and annotations that others put there stay.
                 let patch = json!({"metadata": {"resourceVersion": version}, "data": data});
                 let params = PatchParams::default();
-                self.secrets.patch(&self.secret, &params, &Patch::Merge(patch)).await
+                self.secrets
+                    .patch(&self.secret, &params, &Patch::Merge(patch))
+                    .await
             }
         };
         match written {
@@ -184,7 +202,11 @@ impl Keeper {
             everywhere = false;
             let patch: Patch<()> =
                 Patch::Json(serde_json::from_value(patch).map_err(|error| error.to_string())?);
-            match self.configurations.patch(name, &PatchParams::default(), &patch).await {
+            match self
+                .configurations
+                .patch(name, &PatchParams::default(), &patch)
+                .await
+            {
                 Ok(_) => info!(configuration = name, "caBundle is written"),
                 // It was changed meanwhile; the next look is soon.
                 Err(kube::Error::Api(status)) if matches!(status.code, 409 | 422) => {}
@@ -208,8 +230,14 @@ fn patch(
         "value": configuration.metadata.resource_version})];
     let mut published = true;
     for (index, webhook) in configuration.webhooks.iter().flatten().enumerate() {
-        let present = webhook.client_config.ca_bundle.as_ref().map(|b| b.0.clone());
-        let present = present.and_then(|b| String::from_utf8(b).ok()).unwrap_or_default();
+        let present = webhook
+            .client_config
+            .ca_bundle
+            .as_ref()
+            .map(|b| b.0.clone());
+        let present = present
+            .and_then(|b| String::from_utf8(b).ok())
+            .unwrap_or_default();
         published &= bundle.is_published_in(&present);
         let wanted = bundle.ca_bundle(&present, now);
         if wanted != present {
@@ -246,7 +274,9 @@ mod tests {
         assert_eq!(operations[0]["value"], "7");
         assert_eq!(operations[1]["path"], "/webhooks/0/clientConfig/caBundle");
         let ca = bundle.ca_bundle("", now).into_bytes();
-        configuration.webhooks.as_mut().unwrap()[0].client_config.ca_bundle = Some(ByteString(ca));
+        configuration.webhooks.as_mut().unwrap()[0]
+            .client_config
+            .ca_bundle = Some(ByteString(ca));
         assert_eq!(patch(&configuration, &bundle, now), (None, true));
     }
 }

@@ -48,8 +48,13 @@ impl Current {
             .map_err(|error| format!("the key cannot be read: {error}"))?;
         let certified = CertifiedKey::from_der(chain, key, &ring::default_provider())
             .map_err(|error| format!("certificate and key do not fit: {error}"))?;
-        let until = Certificate::read(certificate).map_err(|error| error.to_string())?.until();
-        let in_use = InUse { certified: Arc::new(certified), until };
+        let until = Certificate::read(certificate)
+            .map_err(|error| error.to_string())?
+            .until();
+        let in_use = InUse {
+            certified: Arc::new(certified),
+            until,
+        };
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(in_use);
         Ok(())
     }
@@ -60,7 +65,10 @@ impl Current {
     }
 
     fn get(&self) -> Option<InUse> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// TLS 1.2 and later with this certificate.

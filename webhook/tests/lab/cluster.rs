@@ -16,7 +16,13 @@ pub async fn start(lab: &Lab, ports: &[u16], more: &[&str]) -> Result<Vec<Proces
     for crd in l2lb::api::crds() {
         lab.apply(&serde_json::to_string(&crd)?).await?;
     }
-    let wait = ["wait", "--for=condition=Established", "--timeout=20s", "crd", "--all"];
+    let wait = [
+        "wait",
+        "--for=condition=Established",
+        "--timeout=20s",
+        "crd",
+        "--all",
+    ];
     lab.kubectl().run(wait).await?;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
         "metadata": {"name": "metallb-system"}});
@@ -40,15 +46,18 @@ pub async fn start(lab: &Lab, ports: &[u16], more: &[&str]) -> Result<Vec<Proces
     let kubeconfig = lab.kubeconfig_of("l2lb-system", "l2lb-webhook").await?;
     let mut processes = Vec::new();
     for port in ports {
-        let spec = Spec::new(format!("webhook-{port}"), env!("CARGO_BIN_EXE_l2lb-webhook"))
-            .args([
-                format!("--webhook-listen=0.0.0.0:{port}"),
-                format!("--listen=127.0.0.1:{}", port + 1000),
-                "--namespace=l2lb-system".to_owned(),
-                "--drain=0s".to_owned(),
-            ])
-            .args(more.iter().copied())
-            .env("KUBECONFIG", kubeconfig.display().to_string());
+        let spec = Spec::new(
+            format!("webhook-{port}"),
+            env!("CARGO_BIN_EXE_l2lb-webhook"),
+        )
+        .args([
+            format!("--webhook-listen=0.0.0.0:{port}"),
+            format!("--listen=127.0.0.1:{}", port + 1000),
+            "--namespace=l2lb-system".to_owned(),
+            "--drain=0s".to_owned(),
+        ])
+        .args(more.iter().copied())
+        .env("KUBECONFIG", kubeconfig.display().to_string());
         processes.push(lab.start(spec)?);
     }
     for port in ports {
@@ -76,7 +85,10 @@ async fn wait_until_ready(port: u16) -> Result<()> {
             eprintln!("webhook {port} is ready after {:?}", start.elapsed());
             return Ok(());
         }
-        ensure!(start.elapsed() < Duration::from_secs(20), "webhook {port}: {answer:?}");
+        ensure!(
+            start.elapsed() < Duration::from_secs(20),
+            "webhook {port}: {answer:?}"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -99,14 +111,19 @@ pub async fn kubectl(args: &[&str], input: &str) -> Result<(bool, String)> {
     let mut command = tokio::process::Command::new("kubectl");
     command.args(args).envs(Lab::environment());
     command.stdin(std::process::Stdio::piped());
-    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
     let mut child = command.spawn().context("starting kubectl")?;
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(input.as_bytes()).await?;
     }
     let output = child.wait_with_output().await?;
     let text = [output.stderr, output.stdout].concat();
-    Ok((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
+    Ok((
+        output.status.success(),
+        String::from_utf8_lossy(&text).into_owned(),
+    ))
 }
 
 /// The controller, which is built beside the webhook.

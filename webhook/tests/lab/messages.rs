@@ -16,13 +16,19 @@ pub async fn run(lab: Lab) -> Result<()> {
     lab.kubectl().run(["create", "namespace", "shop"]).await?;
     lab.kubectl().run(["create", "namespace", "team"]).await?;
     let folder = place::workspace().join("testdata/admission/kubectl");
-    let mut files: Vec<_> = std::fs::read_dir(&folder)?.map(|e| e.map(|e| e.path())).collect::<Result<_, _>>()?;
+    let mut files: Vec<_> = std::fs::read_dir(&folder)?
+        .map(|e| e.map(|e| e.path()))
+        .collect::<Result<_, _>>()?;
     files.retain(|f| f.extension().is_some_and(|e| e == "yaml"));
     files.sort();
     let mut said = String::new();
     for file in &files {
         let input = std::fs::read_to_string(file)?;
-        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = file
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         let (_, text) = cluster::kubectl(&["apply", "-f", "-"], &input).await?;
         writeln!(said, "$ kubectl apply -f {name}\n{}", text.trim_end())?;
         // What was stored is seen by the watches before the next step.
@@ -33,7 +39,11 @@ pub async fn run(lab: Lab) -> Result<()> {
         std::fs::write(&expected, &said)?;
     }
     let wanted = std::fs::read_to_string(&expected).unwrap_or_default();
-    ensure!(said == wanted, "{} differs; kubectl said:\n{said}", expected.display());
+    ensure!(
+        said == wanted,
+        "{} differs; kubectl said:\n{said}",
+        expected.display()
+    );
 
     lint(&files).await?;
     never_blocked(&lab).await?;
@@ -47,48 +57,92 @@ pub async fn run(lab: Lab) -> Result<()> {
     ] {
         ensure!(metrics.contains(wanted), "{wanted} is not in\n{metrics}");
     }
-    eprintln!("{}", metrics.lines().filter(|l| l.contains("review_duration")).collect::<Vec<_>>().join("\n"));
+    eprintln!(
+        "{}",
+        metrics
+            .lines()
+            .filter(|l| l.contains("review_duration"))
+            .collect::<Vec<_>>()
+            .join("\n")
+    );
     Ok(())
 }
 
 /// The same rules over files, against the same cluster.
 async fn lint(files: &[std::path::PathBuf]) -> Result<()> {
     let program = cluster::controller().with_file_name("kubectl-l2lb");
-    ensure!(program.exists(), "{} is not built: cargo build -p l2lb", program.display());
+    ensure!(
+        program.exists(),
+        "{} is not built: cargo build -p l2lb",
+        program.display()
+    );
     let mut command = tokio::process::Command::new(program);
-    command.args(["lint", "--from-cluster", "-f"]).args(files).envs(Lab::environment());
+    command
+        .args(["lint", "--from-cluster", "-f"])
+        .args(files)
+        .envs(Lab::environment());
     let output = command.output().await?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(output.status.code() == Some(1), "lint ended with {}: {text}", output.status);
+    ensure!(
+        output.status.code() == Some(1),
+        "lint ended with {}: {text}",
+        output.status
+    );
     for says in [
         "04-too-many-nodes.yaml:4: L2LoadBalancer shop/web: spec.maxNodes: error: L2AddressPool small has 2 free",
         "09-shrink.yaml:5: L2AddressPool edge: spec.addresses: error: the pool would lose 1 address",
     ] {
-        ensure!(text.contains(says), "lint does not say {says:?} but\n{text}");
+        ensure!(
+            text.contains(says),
+            "lint does not say {says:?} but\n{text}"
+        );
     }
     Ok(())
 }
 
 /// Metadata, finalizers and deletion go on while the webhook is down.
 async fn never_blocked(lab: &Lab) -> Result<()> {
-    let dead = r#"[{"op": "replace", "path": "/webhooks/0/clientConfig/service/port", "value": 444}]"#;
+    let dead =
+        r#"[{"op": "replace", "path": "/webhooks/0/clientConfig/service/port", "value": 444}]"#;
     let configuration = "validatingwebhookconfiguration/l2lb";
-    lab.kubectl().run(["patch", configuration, "--type=json", "-p", dead]).await?;
+    lab.kubectl()
+        .run(["patch", configuration, "--type=json", "-p", dead])
+        .await?;
     tokio::time::sleep(Duration::from_millis(500)).await;
     let spec = r#"{"spec": {"maxNodes": 1}}"#;
     let web = ["-n", "shop", "l2loadbalancer/web"];
-    let (allowed, text) =
-        cluster::kubectl(&["patch", web[0], web[1], web[2], "--type=merge", "-p", spec], "").await?;
-    ensure!(!allowed && text.contains("failed calling webhook"), "a dead webhook: {text}");
+    let (allowed, text) = cluster::kubectl(
+        &["patch", web[0], web[1], web[2], "--type=merge", "-p", spec],
+        "",
+    )
+    .await?;
+    ensure!(
+        !allowed && text.contains("failed calling webhook"),
+        "a dead webhook: {text}"
+    );
     for metadata in [
         r#"{"metadata": {"labels": {"x": "y"}, "finalizers": ["example.org/test"]}}"#,
         r#"{"metadata": {"finalizers": []}}"#,
     ] {
-        lab.kubectl().run(["patch", web[0], web[1], web[2], "--type=merge", "-p", metadata]).await?;
+        lab.kubectl()
+            .run([
+                "patch",
+                web[0],
+                web[1],
+                web[2],
+                "--type=merge",
+                "-p",
+                metadata,
+            ])
+            .await?;
     }
-    lab.kubectl().run(["delete", web[0], web[1], web[2]]).await?;
+    lab.kubectl()
+        .run(["delete", web[0], web[1], web[2]])
+        .await?;
     let alive = dead.replace("444", "443");
-    lab.kubectl().run(["patch", configuration, "--type=json", "-p", &alive]).await?;
+    lab.kubectl()
+        .run(["patch", configuration, "--type=json", "-p", &alive])
+        .await?;
     tokio::time::sleep(Duration::from_millis(500)).await;
     Ok(())
 }
@@ -99,13 +153,22 @@ async fn malformed() -> Result<()> {
         curl -sk -o /dev/null -w '%{http_code} ' -d \"$body\" https://192.0.2.1:9443/validate; done; \
         head -c 9000000 /dev/zero | curl -sk -o /dev/null -w '%{http_code} ' --data-binary @- https://192.0.2.1:9443/validate; \
         curl -sk -o /dev/null -w '%{http_code}' https://192.0.2.1:9443/other";
-    let output = tokio::process::Command::new("sh").args(["-c", script]).output().await?;
+    let output = tokio::process::Command::new("sh")
+        .args(["-c", script])
+        .output()
+        .await?;
     let codes = String::from_utf8_lossy(&output.stdout).into_owned();
     // A client that is still sending may see the end of the connection first.
     let codes = codes.replace(" 000 ", " 413 ");
-    ensure!(codes == "400 400 400 400 413 404", "the answers to junk: {codes}");
+    ensure!(
+        codes == "400 400 400 400 413 404",
+        "the answers to junk: {codes}"
+    );
     let old = "curl -sk --tls-max 1.1 https://192.0.2.1:9443/validate -o /dev/null";
-    let output = tokio::process::Command::new("sh").args(["-c", old]).output().await?;
+    let output = tokio::process::Command::new("sh")
+        .args(["-c", old])
+        .output()
+        .await?;
     ensure!(!output.status.success(), "TLS 1.1 is spoken");
     Ok(())
 }
@@ -120,7 +183,8 @@ async fn child_services(lab: &Lab) -> Result<()> {
     };
     let ours = "l2lb.io/slot: \"0\"";
     lab.apply(&child(80, ours)).await?;
-    lab.apply_file(place::workspace().join("webhook/deploy/child-service-policy.yaml")).await?;
+    lab.apply_file(place::workspace().join("webhook/deploy/child-service-policy.yaml"))
+        .await?;
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     loop {
         let wearing = child(80, ours).replace("kid-0", "cuckoo");
@@ -130,19 +194,33 @@ async fn child_services(lab: &Lab) -> Result<()> {
             ensure!(text.contains("create an L2LoadBalancer instead"), "{text}");
             break;
         }
-        ensure!(std::time::Instant::now() < deadline, "the policy has no effect");
+        ensure!(
+            std::time::Instant::now() < deadline,
+            "the policy has no effect"
+        );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let apply = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
     for (input, says) in [
         (child(81, ours), "change spec.service of the L2LoadBalancer"),
-        (child(80, "l2lb.io/slot: \"1\""), "change the L2LoadBalancer instead"),
+        (
+            child(80, "l2lb.io/slot: \"1\""),
+            "change the L2LoadBalancer instead",
+        ),
     ] {
         let (allowed, text) = cluster::kubectl(&apply, &input).await?;
         ensure!(!allowed && text.contains(says), "{text}");
     }
-    let annotate = ["annotate", "-n", "team", "service/kid-0", "example.org/note=mine"];
+    let annotate = [
+        "annotate",
+        "-n",
+        "team",
+        "service/kid-0",
+        "example.org/note=mine",
+    ];
     lab.kubectl().run(annotate).await?;
-    lab.kubectl().run(["delete", "-n", "team", "service/kid-0"]).await?;
+    lab.kubectl()
+        .run(["delete", "-n", "team", "service/kid-0"])
+        .await?;
     Ok(())
 }

@@ -25,7 +25,11 @@ pub async fn run(lab: Lab) -> Result<()> {
         "metadata": {"name": "edge"}, "spec": {"addresses": ["203.0.113.1-203.0.113.6"]}});
     lab.apply(&pool.to_string()).await?;
     let program = cluster::controller();
-    ensure!(program.exists(), "{} is not built: cargo build -p l2lb", program.display());
+    ensure!(
+        program.exists(),
+        "{} is not built: cargo build -p l2lb",
+        program.display()
+    );
     let _controller = lab.start(
         Spec::new("controller", program)
             .args(["--listen=127.0.0.1:9980", "--lease-namespace=l2lb-system"]),
@@ -52,7 +56,10 @@ pub async fn run(lab: Lab) -> Result<()> {
     let mut denied = 0;
     for task in tasks {
         if let (name, Some(message)) = task.await?? {
-            ensure!(message.contains("needs 2 (one for each of 2 nodes: a, b)"), "{name}: {message}");
+            ensure!(
+                message.contains("needs 2 (one for each of 2 nodes: a, b)"),
+                "{name}: {message}"
+            );
             denied += 1;
         }
     }
@@ -62,8 +69,14 @@ pub async fn run(lab: Lab) -> Result<()> {
     let (winners, losers) = loop {
         let (mut winners, mut losers) = (0, Vec::new());
         for lb in all.list(&ListParams::default()).await?.items {
-            let conditions = lb.status.as_ref().map(|s| s.conditions.clone()).unwrap_or_default();
-            let allocated = conditions.into_iter().find(|c| c.type_ == "AddressesAllocated");
+            let conditions = lb
+                .status
+                .as_ref()
+                .map(|s| s.conditions.clone())
+                .unwrap_or_default();
+            let allocated = conditions
+                .into_iter()
+                .find(|c| c.type_ == "AddressesAllocated");
             match allocated {
                 Some(c) if c.reason == "AddressesExhausted" => losers.push(c.message),
                 // Without MetalLB the Services wait for it.
@@ -74,23 +87,41 @@ pub async fn run(lab: Lab) -> Result<()> {
         if winners + losers.len() + denied == CONTENDERS {
             break (winners, losers);
         }
-        ensure!(Instant::now() < deadline, "{winners} winners, {losers:?}, {denied} denied");
+        ensure!(
+            Instant::now() < deadline,
+            "{winners} winners, {losers:?}, {denied} denied"
+        );
         tokio::time::sleep(Duration::from_millis(200)).await;
     };
-    ensure!(winners == ADDRESSES / 2, "{winners} winners; losers: {losers:?}");
+    ensure!(
+        winners == ADDRESSES / 2,
+        "{winners} winners; losers: {losers:?}"
+    );
     for message in &losers {
-        ensure!(message.contains("L2AddressPool edge has no free IPv4 address"), "{message}");
+        ensure!(
+            message.contains("L2AddressPool edge has no free IPv4 address"),
+            "{message}"
+        );
     }
     let services: Api<Service> = Api::namespaced(lab.client(), "shop");
     let mut given: BTreeMap<String, String> = BTreeMap::new();
     for service in services.list(&ListParams::default()).await?.items {
         let name = service.metadata.name.unwrap_or_default();
         let annotations = service.metadata.annotations.unwrap_or_default();
-        let address = annotations.get("metallb.io/loadBalancerIPs").context("no address")?.clone();
+        let address = annotations
+            .get("metallb.io/loadBalancerIPs")
+            .context("no address")?
+            .clone();
         let other = given.insert(address.clone(), name.clone());
-        ensure!(other.is_none(), "{address} was given to {name} and to {other:?}");
+        ensure!(
+            other.is_none(),
+            "{address} was given to {name} and to {other:?}"
+        );
     }
     ensure!(given.len() == ADDRESSES, "{given:?}");
-    eprintln!("{winners} winners, {} with a condition, {denied} denied", losers.len());
+    eprintln!(
+        "{winners} winners, {} with a condition, {denied} denied",
+        losers.len()
+    );
     Ok(())
 }

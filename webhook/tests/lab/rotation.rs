@@ -21,8 +21,12 @@ const RUN: Duration = Duration::from_secs(60);
 
 pub async fn run(lab: Lab) -> Result<()> {
     let ports = [9443, 9444];
-    let short =
-        ["--certificate-life=9s", "--ca-life=24s", "--ca-settle=3s", "--certificate-check=1s"];
+    let short = [
+        "--certificate-life=9s",
+        "--ca-life=24s",
+        "--ca-settle=3s",
+        "--certificate-check=1s",
+    ];
     let _webhooks = cluster::start(&lab, &ports, &short).await?;
     cluster::add_nodes(&lab, &["a", "b"]).await?;
     let pool = json!({"apiVersion": "l2lb.io/v1alpha1", "kind": "L2AddressPool",
@@ -44,7 +48,11 @@ pub async fn run(lab: Lab) -> Result<()> {
     let (mut leaves, mut authorities) = (BTreeSet::new(), BTreeSet::new());
     let start = Instant::now();
     while start.elapsed() < RUN {
-        let data = secrets.get("l2lb-webhook-certificate").await?.data.unwrap_or_default();
+        let data = secrets
+            .get("l2lb-webhook-certificate")
+            .await?
+            .data
+            .unwrap_or_default();
         leaves.insert(data.get("tls.crt").context("no tls.crt")?.0.clone());
         authorities.insert(data.get("ca.key").context("no ca.key")?.0.clone());
         if tasks.iter().any(tokio::task::JoinHandle::is_finished) {
@@ -53,9 +61,14 @@ pub async fn run(lab: Lab) -> Result<()> {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     // Also when it is deleted.
-    secrets.delete("l2lb-webhook-certificate", &Default::default()).await?;
+    secrets
+        .delete("l2lb-webhook-certificate", &Default::default())
+        .await?;
     tokio::time::sleep(Duration::from_secs(4)).await;
-    secrets.get("l2lb-webhook-certificate").await.context("the Secret did not come back")?;
+    secrets
+        .get("l2lb-webhook-certificate")
+        .await
+        .context("the Secret did not come back")?;
     stop.store(true, Ordering::Relaxed);
     for task in tasks {
         task.await??;
@@ -66,7 +79,10 @@ pub async fn run(lab: Lab) -> Result<()> {
         leaves.len(),
         authorities.len()
     );
-    ensure!(leaves.len() >= 5 && authorities.len() >= 3, "too few renewals");
+    ensure!(
+        leaves.len() >= 5 && authorities.len() >= 3,
+        "too few renewals"
+    );
     ensure!(requests > 500, "only {requests} requests");
     Ok(())
 }
@@ -79,13 +95,18 @@ async fn ask(
     count: Arc<AtomicU64>,
 ) -> Result<()> {
     let all: Api<L2LoadBalancer> = Api::namespaced(client, "default");
-    let params = PostParams { dry_run: true, ..PostParams::default() };
+    let params = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
     while !stop.load(Ordering::Relaxed) {
         let object: L2LoadBalancer = serde_json::from_value(json!({
             "apiVersion": "l2lb.io/v1alpha1", "kind": "L2LoadBalancer",
             "metadata": {"name": format!("ask-{worker}")},
             "spec": {"addressPool": "edge", "service": {"selector": {"a": "b"}, "ports": [{"port": 80}]}}}))?;
-        all.create(&params, &object).await.context("a creation failed")?;
+        all.create(&params, &object)
+            .await
+            .context("a creation failed")?;
         count.fetch_add(1, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -104,7 +125,9 @@ async fn connect(
     while !stop.load(Ordering::Relaxed) {
         let configuration = configurations.get("l2lb").await?;
         let webhooks = configuration.webhooks.unwrap_or_default();
-        let bundle = webhooks.first().and_then(|w| w.client_config.ca_bundle.clone());
+        let bundle = webhooks
+            .first()
+            .and_then(|w| w.client_config.ca_bundle.clone());
         let bundle = bundle.context("there is no caBundle")?;
         let mut config = Config::new(format!("https://192.0.2.1:{port}").parse()?);
         config.tls_server_name = Some("l2lb-webhook.l2lb-system.svc".to_owned());
@@ -114,8 +137,10 @@ async fn connect(
         let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
             "request": {"uid": "u", "kind": {"kind": "x"}, "operation": "DELETE"}});
         let request = axum::http::Request::post("/validate").body(serde_json::to_vec(&review)?)?;
-        let answer: serde_json::Value =
-            direct.request(request).await.with_context(|| format!("port {port}"))?;
+        let answer: serde_json::Value = direct
+            .request(request)
+            .await
+            .with_context(|| format!("port {port}"))?;
         if answer["response"]["allowed"] != json!(true) {
             bail!("the answer is {answer}");
         }

@@ -5,7 +5,10 @@ fn terms() -> Terms {
         leaf: Duration::from_secs(90 * 86_400),
         ca: Duration::from_secs(730 * 86_400),
         settle: Duration::from_secs(60),
-        names: vec!["l2lb-webhook.l2lb-system.svc".to_owned(), "l2lb-webhook".to_owned()],
+        names: vec![
+            "l2lb-webhook.l2lb-system.svc".to_owned(),
+            "l2lb-webhook".to_owned(),
+        ],
     }
 }
 
@@ -30,7 +33,10 @@ fn what_is_written_is_read() {
 #[test]
 fn a_leaf_is_renewed_at_two_thirds_by_the_same_ca() {
     let bundle = Bundle::new(at(0), &terms()).unwrap();
-    assert!(matches!(bundle.next(at(59 * DAY), true, &terms()).unwrap(), Step::Keep(_)));
+    assert!(matches!(
+        bundle.next(at(59 * DAY), true, &terms()).unwrap(),
+        Step::Keep(_)
+    ));
     let Step::Write(renewed, _) = bundle.next(at(60 * DAY + 1), true, &terms()).unwrap() else {
         panic!("nothing was renewed");
     };
@@ -49,7 +55,10 @@ fn every_leaf_is_of_a_ca_that_was_published_before() {
     let (mut leaves, mut authorities) = (0, 0);
     let mut now = at(0);
     while now < at(3650 * DAY) {
-        match bundle.next(now, bundle.is_published_in(&published), &terms).unwrap() {
+        match bundle
+            .next(now, bundle.is_published_in(&published), &terms)
+            .unwrap()
+        {
             Step::Keep(until) => {
                 assert!(until > now, "it would be due at once");
                 now = until;
@@ -74,7 +83,10 @@ fn every_leaf_is_of_a_ca_that_was_published_before() {
             known.entry(authority.subject).or_insert(now);
         }
     }
-    assert!(leaves > 50 && authorities >= 6, "{leaves} leaves, {authorities} CAs");
+    assert!(
+        leaves > 50 && authorities >= 6,
+        "{leaves} leaves, {authorities} CAs"
+    );
 }
 
 #[test]
@@ -82,11 +94,18 @@ fn an_unpublished_ca_signs_nothing() {
     let bundle = Bundle::new(at(0), &terms()).unwrap();
     let late = at(500 * DAY);
     // The leaf expired long ago, but its CA is the known one.
-    let Step::Write(bundle, _) = bundle.next(late, true, &terms()).unwrap() else { panic!() };
-    let Step::Write(bundle, _) = bundle.next(late, true, &terms()).unwrap() else { panic!() };
+    let Step::Write(bundle, _) = bundle.next(late, true, &terms()).unwrap() else {
+        panic!()
+    };
+    let Step::Write(bundle, _) = bundle.next(late, true, &terms()).unwrap() else {
+        panic!()
+    };
     assert_eq!(bundle.authorities.len(), 2);
     assert!(!bundle.is_published_in(&bundle.authorities[1].pem));
-    assert!(matches!(bundle.next(at(500 * DAY + 61), false, &terms()).unwrap(), Step::Keep(_)));
+    assert!(matches!(
+        bundle.next(at(500 * DAY + 61), false, &terms()).unwrap(),
+        Step::Keep(_)
+    ));
     let Step::Write(bundle, _) = bundle.next(at(500 * DAY + 61), true, &terms()).unwrap() else {
         panic!("the leaf stays with the old CA");
     };
@@ -107,6 +126,12 @@ fn a_ca_bundle_keeps_ours_and_drops_others() {
 #[test]
 fn another_service_name_is_another_leaf() {
     let bundle = Bundle::new(at(0), &terms()).unwrap();
-    let other = Terms { names: vec!["x.y.svc".to_owned()], ..terms() };
-    assert!(matches!(bundle.next(at(1), true, &other).unwrap(), Step::Write(..)));
+    let other = Terms {
+        names: vec!["x.y.svc".to_owned()],
+        ..terms()
+    };
+    assert!(matches!(
+        bundle.next(at(1), true, &other).unwrap(),
+        Step::Write(..)
+    ));
 }
