@@ -62,7 +62,8 @@ pub async fn measure(lab: Lab, controller: &Path) -> Result<Vec<Figure>> {
 
     let ours = json!({"apiVersion": "l2lb.io/v1alpha1", "kind": "L2LoadBalancer",
         "metadata": {"name": "web", "namespace": "default"},
-        "spec": {"addressPool": "edge", "service": {"selector": {"app": "web"},
+        // A freed address rests before it is given out again: ask for these.
+        "spec": {"addressPool": "edge", "addresses": addresses(100), "service": {"selector": {"app": "web"},
             "ports": [{"port": 80, "targetPort": 8080}]}}})
     .to_string();
     let hand = list(&by_hand(&lab));
