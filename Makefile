@@ -2,6 +2,9 @@
 
 CARGO ?= cargo
 SHELL := /bin/bash
+# Programs are run from here, not by `cargo run -p`, which would compile them
+# anew, in silence, with the features of that package alone.
+BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 
 .DEFAULT_GOAL := help
 
@@ -20,11 +23,11 @@ build: ## Build every program
 
 .PHONY: demo
 demo: tools build ## Show the main job on a real cluster on this machine
-	@$(CARGO) run -q -p l2lb-demo
+	@$(BIN)/l2lb-demo
 
 .PHONY: lab
 lab: tools build ## A shell in a real cluster with MetalLB and l2lb-controller to play with
-	@$(CARGO) run -q -p l2lb-lab -- shell
+	@$(BIN)/l2lb-lab shell
 
 .PHONY: test
 test: tools ## Everything that must pass: formatting, lints, all tests, generated files
@@ -34,10 +37,18 @@ test: tools ## Everything that must pass: formatting, lints, all tests, generate
 	$(CARGO) test --workspace --no-fail-fast
 	@echo "all tests passed"
 
+.PHONY: test-matrix
+test-matrix: tools ## The lab tests with every MetalLB from 0.13.12 on, and on an older Kubernetes
+	hack/test-matrix.sh
+
 .PHONY: bench
 bench: tools ## Measure the planner and the time to the first ARP answer; writes target/bench/summary.json
 	hack/bench.sh
 
+.PHONY: failover
+failover: tools build ## Measure what a node's death does to clients, beside plain MetalLB; writes target/bench/failover.json
+	@$(BIN)/l2lb-bench failover
+
 .PHONY: generate
-generate: ## Write the generated files anew (crds/)
+generate: ## Write the generated files anew (crds/, docs/reference.md)
 	$(CARGO) run -q -p l2lb-generate

@@ -10,6 +10,7 @@ pub mod admission;
 pub mod api;
 pub mod cli;
 pub mod controller;
+pub mod external_dns;
 pub mod manifest;
 pub mod metallb;
 pub mod plan;

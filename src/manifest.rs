@@ -52,23 +52,36 @@ pub struct Manifest {
 /// # Errors
 /// [`ManifestError`] with the file's name.
 pub fn read_file(path: &Path) -> Result<Vec<Manifest>, ManifestError> {
-    let from_stdin = path.as_os_str() == "-";
-    let source_name = if from_stdin {
+    parse(&source_name(path), &read_text(path)?)
+}
+
+fn source_name(path: &Path) -> String {
+    if path.as_os_str() == "-" {
         "standard input".to_owned()
     } else {
         path.display().to_string()
-    };
+    }
+}
+
+/// Reads a file as text; `-` is standard input.
+///
+/// # Errors
+/// [`ManifestError::Io`] with the file's name.
+pub fn read_text(path: &Path) -> Result<String, ManifestError> {
+    let from_stdin = path.as_os_str() == "-";
     let mut text = String::new();
     let read = if from_stdin {
         std::io::stdin().read_to_string(&mut text)
     } else {
         std::fs::File::open(path).and_then(|mut f| f.read_to_string(&mut text))
     };
-    read.map_err(|error| ManifestError::Io {
-        source_name: source_name.clone(),
-        error,
-    })?;
-    parse(&source_name, &text)
+    match read {
+        Ok(_) => Ok(text),
+        Err(error) => Err(ManifestError::Io {
+            source_name: source_name(path),
+            error,
+        }),
+    }
 }
 
 /// Reads every object of a text.

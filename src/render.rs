@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::api::names;
+use crate::external_dns::Availability;
 use crate::manifest::Manifest;
 use crate::metallb::Capabilities;
 use crate::plan::{self, Plan};
@@ -30,6 +31,7 @@ pub fn world_of(
     capabilities: Capabilities,
 ) -> Result<FileWorld, String> {
     let mut world = World::new(now, options, capabilities);
+    world.set_external_dns(Availability::Served);
     let mut ignored = Vec::new();
     for Manifest {
         source_name,
@@ -42,7 +44,7 @@ pub fn world_of(
             .as_str()
             .unwrap_or_default()
             .to_owned();
-        let namespaced = matches!(kind.as_str(), "L2LoadBalancer" | "Service");
+        let namespaced = matches!(kind.as_str(), "L2LoadBalancer" | "Service" | "DNSEndpoint");
         if namespaced && value["metadata"]["namespace"].is_null() {
             // What kubectl would do.
             value["metadata"]["namespace"] = json!("default");
@@ -61,7 +63,7 @@ pub fn world_of(
 }
 
 /// Everything that a plan would apply, MetalLB's objects first, then the
-/// Services, then our own kinds with the status that they would get. The
+/// Services, each load balancer's followed by its DNSEndpoint, then our own kinds with the status that they would get. The
 /// order is stable.
 pub fn objects(world: &World) -> Vec<Value> {
     let plan = plan::plan(world);
@@ -71,6 +73,7 @@ pub fn objects(world: &World) -> Vec<Value> {
     }
     for load_balancer in plan.load_balancers.values() {
         all.extend(load_balancer.services().map(|service| json!(service)));
+        all.extend(load_balancer.dns_endpoint.clone());
     }
     all.extend(statuses(&plan));
     all

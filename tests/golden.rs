@@ -19,10 +19,18 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
+/// The version of MetalLB in the case's file `metallb-version`; the newest without one.
+fn metallb(case: &Path) -> Capabilities {
+    match std::fs::read_to_string(case.join("metallb-version")) {
+        Ok(version) => Capabilities::of_version(&version).unwrap(),
+        Err(_) => Capabilities::CURRENT,
+    }
+}
+
 fn rendered(case: &Path) -> String {
     let manifests = manifest::read_file(&case.join("input.yaml")).unwrap();
     let now = "2026-01-01T00:10:00Z".parse().unwrap();
-    let world = render::world_of(manifests, now, Options::default(), Capabilities::CURRENT)
+    let world = render::world_of(manifests, now, Options::default(), metallb(case))
         .unwrap()
         .world;
     manifest::to_yaml(&render::objects(&world)).unwrap()
@@ -69,7 +77,7 @@ fn rendering_is_stable_over_its_own_output() {
             .collect();
         let both = manifest::parse("both", &format!("{input}{services}")).unwrap();
         let now = "2026-01-01T00:10:00Z".parse().unwrap();
-        let world = render::world_of(both, now, Options::default(), Capabilities::CURRENT).unwrap();
+        let world = render::world_of(both, now, Options::default(), metallb(&case)).unwrap();
         let again = manifest::to_yaml(&render::objects(&world.world)).unwrap();
         let services_of = |text: &str| -> Vec<String> {
             text.split("---\n")

@@ -8,9 +8,11 @@ use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 use l2lb::address::AddressRange;
+use l2lb::metallb::Capabilities;
 use l2lb::plan::{Planner, plan};
 use l2lb::simulate::Cluster;
-use l2lb::world::{Key, Kind};
+use l2lb::simulate::event;
+use l2lb::world::{Key, Kind, Node};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -30,6 +32,89 @@ enum Event {
     },
     Delete(u8),
     Wait(u32),
+    /// Another MetalLB's resource definitions are installed.
+    Definitions(u8),
+    /// The MetalLB that belongs to the definitions runs.
+    Rollout,
+}
+
+/// The versions of MetalLB that differ in what matters here.
+const VERSIONS: [&str; 6] = ["0.13.12", "0.14.8", "0.14.9", "0.15.2", "0.16.1", "0.16.2"];
+
+fn version(n: u8) -> Capabilities {
+    Capabilities::of_version(VERSIONS[usize::from(n)]).unwrap()
+}
+
+/// A history that prints itself as a file for `kubectl l2lb simulate --events`.
+#[derive(Clone)]
+struct History(Vec<Event>);
+
+impl std::fmt::Debug for History {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let pool = event::parse(&format!(
+            "[{{pool: {{name: edge, spec: {{addresses: ['{RANGE}', '{RANGE6}']}}}}}}]"
+        ));
+        let mut all = pool.unwrap();
+        all.extend(self.0.iter().filter_map(replayable));
+        write!(f, "a history for --events:\n{}", event::print(&all))
+    }
+}
+
+/// The event as the simulation knows it.
+fn replayable(event: &Event) -> Option<event::Event> {
+    use event::Event as Other;
+    let labelled = |n: &u8, role: &str| event::Labelled {
+        node: node(*n),
+        labels: BTreeMap::from([("role".to_owned(), role.to_owned())]),
+    };
+    Some(match event {
+        Event::Join(n) => Other::Join(labelled(n, "edge")),
+        Event::Leave(n) => Other::Leave(node(*n)),
+        Event::Ready(n, true) => Other::Return(node(*n)),
+        Event::Ready(n, false) => Other::Lose(node(*n)),
+        Event::Cordon(n, true) => Other::Cordon(node(*n)),
+        Event::Cordon(n, false) => Other::Uncordon(node(*n)),
+        Event::Label(n, true) => Other::Label(labelled(n, "edge")),
+        Event::Label(n, false) => Other::Label(labelled(n, "worker")),
+        Event::Create {
+            name,
+            max_nodes,
+            everywhere,
+            dual,
+        } => Other::Create(event::Order {
+            load_balancer: key(*name).to_string(),
+            spec: order(*max_nodes, *everywhere, *dual),
+        }),
+        Event::Delete(n) => Other::Delete(key(*n).to_string()),
+        Event::Wait(seconds) => Other::Wait(format!("{seconds}s")),
+        // The simulation has one MetalLB from beginning to end.
+        Event::Definitions(_) | Event::Rollout => return None,
+    })
+}
+
+/// What a load balancer's spec has besides the minimum.
+fn order(
+    max_nodes: Option<u8>,
+    everywhere: bool,
+    dual: bool,
+) -> serde_json::Map<String, serde_json::Value> {
+    let mut spec = serde_json::Map::new();
+    if let Some(max) = max_nodes {
+        spec.insert("maxNodes".to_owned(), json!(max));
+    }
+    if !everywhere {
+        spec.insert(
+            "nodeSelector".to_owned(),
+            json!({"matchLabels": {"role": "edge"}}),
+        );
+    }
+    if dual {
+        spec.insert(
+            "service".to_owned(),
+            json!({"ipFamilyPolicy": "RequireDualStack"}),
+        );
+    }
+    spec
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -45,6 +130,8 @@ fn event() -> impl Strategy<Value = Event> {
         ),
         1 => (0u8..5).prop_map(Event::Delete),
         2 => prop_oneof![Just(1u32), Just(11), Just(3600), Just(90_000)].prop_map(Event::Wait),
+        1 => (0u8..6).prop_map(Event::Definitions),
+        1 => Just(Event::Rollout),
     ]
 }
 
@@ -60,8 +147,18 @@ fn key(n: u8) -> Key {
 }
 
 fn start() -> Cluster {
-    let mut cluster = Cluster::new(Timestamp::from_second(1_800_000_000).unwrap());
+    start_with(Capabilities::CURRENT)
+}
+
+fn start_with(metallb: Capabilities) -> Cluster {
+    let now = Timestamp::from_second(1_800_000_000).unwrap();
+    let mut cluster = Cluster::with_metallb(now, metallb);
     cluster.add_pool("edge", &[RANGE, RANGE6]);
+    // Whoever names no pool gets an address of this one.
+    let everybodys = json!({"apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool",
+        "metadata": {"name": "everybodys", "namespace": "metallb-system"},
+        "spec": {"addresses": ["198.51.100.0/24"]}});
+    cluster.put(Kind::IpAddressPool, everybodys).unwrap();
     cluster
 }
 
@@ -101,21 +198,21 @@ fn happen(cluster: &mut Cluster, event: &Event) {
             if cluster.world.load_balancers.contains_key(&key(*name)) {
                 return;
             }
-            let mut spec = json!({});
-            if let Some(max) = max_nodes {
-                spec["maxNodes"] = json!(max);
-            }
-            if !everywhere {
-                spec["nodeSelector"] = json!({"matchLabels": {"role": "edge"}});
-            }
-            if *dual {
-                spec["service"] = json!({"ipFamilyPolicy": "RequireDualStack"});
-            }
-            cluster.add_load_balancer(&key(*name), "edge", &spec);
+            let spec = order(*max_nodes, *everywhere, *dual);
+            cluster.add_load_balancer(&key(*name), "edge", &json!(spec));
         }
         Event::Delete(n) => cluster.delete_load_balancer(&key(*n)),
         Event::Wait(seconds) => cluster.advance(SignedDuration::from_secs(i64::from(*seconds))),
+        Event::Definitions(n) => cluster.install_definitions(version(*n)),
+        Event::Rollout => cluster.running = cluster.world.capabilities,
     }
+}
+
+/// MetalLB accepted whatever was written, and no Service lost an address that
+/// it wanted to keep.
+fn no_harm_is_done(cluster: &Cluster) {
+    assert_eq!(cluster.rejected, Vec::<String>::new());
+    assert_eq!(cluster.taken, vec![]);
 }
 
 /// Promise 1: no address twice, each in its pool, each family as asked.
@@ -190,14 +287,56 @@ fn somebody_announces(cluster: &Cluster) {
             continue;
         };
         let everywhere = lb.valid().unwrap().spec.node_selector.is_none();
-        let alive = cluster.world.nodes.values().any(|n| {
-            n.ready && (everywhere || n.labels.get("role").map(String::as_str) == Some("edge"))
-        });
+        let alive = cluster
+            .world
+            .nodes
+            .values()
+            .any(|n| is_candidate(cluster, n, everywhere));
         for child in slots.values().filter(|_| alive) {
             let announcer = cluster.announcer(&child.key);
             assert!(announcer.is_some(), "{} is dark", child.key);
             let node = &cluster.world.nodes[announcer.unwrap()];
             assert!(node.ready, "{} is announced by a dead node", child.key);
+        }
+    }
+}
+
+/// Whether a node can announce, as MetalLB sees it.
+fn is_candidate(cluster: &Cluster, node: &Node, everywhere: bool) -> bool {
+    let silenced = node.cordoned && cluster.running.cordon_silences();
+    let selected = everywhere || node.labels.get("role").map(String::as_str) == Some("edge");
+    node.ready && selected && !silenced
+}
+
+/// Promise 3: whichever node dies, and nobody steers, another one that is
+/// alive takes over, or `Pinned` has said that none would.
+fn standbys_stand_by(cluster: &Cluster) {
+    // While definitions and speakers differ, nobody can know what they do.
+    if cluster.running != cluster.world.capabilities {
+        return;
+    }
+    for dead in cluster.world.nodes.keys() {
+        let mut after = cluster.clone();
+        after.set_node(dead, false, false);
+        after.play_metallb();
+        for (key, slots) in &after.world.children {
+            let Some(lb) = after.world.load_balancers.get(key) else {
+                continue;
+            };
+            let lb = lb.valid().unwrap();
+            let everywhere = lb.spec.node_selector.is_none();
+            let mut alive = after.world.nodes.values();
+            if !alive.any(|n| is_candidate(&after, n, everywhere)) {
+                continue;
+            }
+            let mut conditions = lb.status.iter().flat_map(|s| &s.conditions);
+            let pinned = conditions.find(|c| c.type_ == "Pinned").unwrap();
+            for child in slots.values().filter(|c| after.announcer(&c.key).is_none()) {
+                let (key, reason) = (&child.key, &pinned.reason);
+                // A mistake in labels is said first.
+                let said = reason == "NoStandby" || reason == "RetirementHeld";
+                assert!(said, "{key} is dark without {dead}: {pinned:?}");
+            }
         }
     }
 }
@@ -252,10 +391,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn promises_hold_through_any_history(history in prop::collection::vec(event(), 1..40)) {
-        let mut cluster = start();
+    fn promises_hold_through_any_history(
+        metallb in 0u8..6, history in prop::collection::vec(event(), 1..40).prop_map(History)
+    ) {
+        let mut cluster = start_with(version(metallb));
         let mut planner = Planner::default();
-        for event in &history {
+        for event in &history.0 {
             let before = slots(&cluster);
             happen(&mut cluster, event);
 
@@ -270,6 +411,7 @@ proptest! {
             addresses_are_right(&cluster);
             homes_are_right(&cluster);
             somebody_announces(&cluster);
+            no_harm_is_done(&cluster);
             if let Event::Join(n) | Event::Leave(n) | Event::Ready(n, _) | Event::Cordon(n, _)
                 | Event::Label(n, _) = event
                 && cluster.world.load_balancers.values().all(|lb| lb.valid().unwrap().spec.max_nodes.is_none())
@@ -285,14 +427,19 @@ proptest! {
             }
         }
 
+        standbys_stand_by(&cluster);
+
         // Promise 6: nothing is left.
         for n in 0..5 {
             cluster.delete_load_balancer(&key(n));
         }
         cluster.delete_pool("edge");
         cluster.settle(&mut planner).map_err(|e| TestCaseError::fail(e.to_string()))?;
+        // A MetalLB that reports nothing is given a moment.
+        cluster.advance(SignedDuration::from_secs(60));
+        cluster.settle(&mut planner).map_err(|e| TestCaseError::fail(e.to_string()))?;
         prop_assert!(cluster.world.children.is_empty());
-        prop_assert!(cluster.world.ip_address_pools.is_empty());
+        prop_assert_eq!(cluster.world.ip_address_pools.keys().collect::<Vec<_>>(), ["everybodys"]);
         prop_assert!(cluster.world.l2_advertisements.is_empty());
         prop_assert!(cluster.world.pools.is_empty());
     }
@@ -300,9 +447,9 @@ proptest! {
     /// Promise 2 with maxNodes: a new choice takes the nodes with the fewest homes.
     #[test]
     fn new_choices_go_where_homes_are_fewest(
-        nodes in 2u8..7, limits in prop::collection::vec(1u8..7, 1..12)
+        metallb in 4u8..6, nodes in 2u8..7, limits in prop::collection::vec(1u8..7, 1..12)
     ) {
-        let mut cluster = start();
+        let mut cluster = start_with(version(metallb));
         for n in 0..nodes {
             cluster.add_node(&node(n), &[]);
         }
@@ -328,8 +475,8 @@ proptest! {
     /// Evenness without the controller: when a node dies, MetalLB's own order
     /// spreads its addresses over the survivors.
     #[test]
-    fn heirs_are_spread_evenly(nodes in 3u8..7, load_balancers in 4u8..30) {
-        let mut cluster = start();
+    fn heirs_are_spread_evenly(metallb in 0u8..6, nodes in 3u8..7, load_balancers in 4u8..30) {
+        let mut cluster = start_with(version(metallb));
         for n in 0..nodes {
             cluster.add_node(&node(n), &[]);
         }

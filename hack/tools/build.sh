@@ -19,7 +19,7 @@ shopt -s inherit_errexit
 
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${L2LB_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/l2lb}/tools
-defaults=(kubernetes helm metallb-0.16.2)
+defaults=(kubernetes helm metallb-0.16.2 metallb-0.15.2)
 heartbeat=10 # seconds between signs of life while a compiler runs
 
 fail() {
@@ -69,15 +69,17 @@ asset() {
     esac
 }
 
-# The folder of a component: its name holds everything that decides what is in it.
+# The folder of a component: its name holds everything that decides what is in
+# it, of this file only what builds.
 folder() {
     local component=$1 recipe
     recipe=$(
         cd "$tools/$component"
         {
             go env GOVERSION GOOS GOARCH
-            if [[ $component == kubernetes ]]; then echo "${KUBEBUILDER_ASSETS:-}"; fi
-            sha256sum -- * ../build.sh
+            if [[ $component == kubernetes* ]]; then echo "${KUBEBUILDER_ASSETS:-}"; fi
+            sha256sum -- *
+            declare -f program asset build_programs copy_metallb_charts build
         } | sha256sum
     )
     echo "$cache/$component-${recipe:0:16}"
@@ -102,7 +104,7 @@ run() {
 
 build_programs() {
     local component=$1 src=$2 bin=$3 log=$4 version ldflags='-s -w' package name
-    if [[ $component == kubernetes ]]; then
+    if [[ $component == kubernetes* ]]; then
         version=$(required "$src/go.mod" k8s.io/kubernetes)
         local key=k8s.io/component-base/version numbers
         IFS=. read -ra numbers <<<"${version#v}"

@@ -9,6 +9,7 @@ use super::{
 use crate::address::Family;
 use crate::api::{L2AddressPool, L2LoadBalancer, Reason};
 use crate::plan::appraisal::{self, Appraisal, Appraised, PoolAppraisal, Service};
+use crate::plan::dns::{domains_allowed, is_below};
 use crate::world::{Key, Observed, Stored, World};
 
 /// Everything there is to say about a new or changed load balancer.
@@ -205,28 +206,14 @@ fn hostname(
     let field = "spec.dns.hostname";
     let name = pool.metadata.name.as_deref().unwrap_or_default();
     if !is_below(hostname, &pool.spec.dns_domains) {
-        let domains = if pool.spec.dns_domains.is_empty() {
-            format!("L2AddressPool {name} allows no names (its spec.dnsDomains is empty)")
-        } else {
-            format!(
-                "L2AddressPool {name} allows names below {}",
-                list(&pool.spec.dns_domains)
-            )
-        };
+        let domains = domains_allowed(name, &pool.spec.dns_domains);
         drafts.push(Draft::denial(
             Rule::Dns,
             field,
             format!("{hostname} may not be used: {domains}"),
         ));
     }
-    let taken = world.load_balancers.iter().find(|(other, stored)| {
-        other.namespace != key.namespace
-            && stored.valid().is_some_and(|o| {
-                o.metadata.deletion_timestamp.is_none()
-                    && o.spec.dns.as_ref().is_some_and(|d| d.hostname == hostname)
-            })
-    });
-    if let Some((other, _)) = taken {
+    if let Some(other) = same_name(world, key, hostname).find(|o| o.namespace != key.namespace) {
         drafts.push(Draft::denial(
             Rule::Dns,
             field,
@@ -235,15 +222,26 @@ fn hostname(
     }
 }
 
-/// Whether a name is one of the domains or below one.
-pub(super) fn is_below(hostname: &str, domains: &[String]) -> bool {
-    let name = hostname.strip_prefix("*.").unwrap_or(hostname);
-    domains.iter().any(|domain| {
-        name == domain
-            || name
-                .strip_suffix(domain.as_str())
-                .is_some_and(|rest| rest.ends_with('.'))
-    })
+/// The other load balancers that ask for a name.
+fn same_name<'a>(
+    world: &'a World,
+    key: &'a Key,
+    hostname: &'a str,
+) -> impl Iterator<Item = &'a Key> {
+    world
+        .load_balancers
+        .iter()
+        .filter(move |(other, stored)| {
+            *other != key
+                && stored.valid().is_some_and(|o| {
+                    o.metadata.deletion_timestamp.is_none()
+                        && o.spec
+                            .dns
+                            .as_ref()
+                            .is_some_and(|d| d.hostname.eq_ignore_ascii_case(hostname))
+                })
+        })
+        .map(|(other, _)| other)
 }
 
 /// What a person should know of a load balancer that may be stored.
@@ -292,6 +290,17 @@ fn warnings(
     if let Some(advertisement) = appraisal.pool.as_ref().and_then(|p| p.conflict.as_ref()) {
         warn(Rule::Pin, "spec.addressPool", spoiled(advertisement, name));
     }
+    if let Some(dns) = &object.spec.dns
+        && let Some(other) =
+            same_name(&worlds.after, key, &dns.hostname).find(|o| o.namespace == key.namespace)
+    {
+        let message = format!(
+            "{} is used by L2LoadBalancer {other} as well: the addresses of the older one alone \
+             are published",
+            dns.hostname
+        );
+        warn(Rule::Dns, "spec.dns.hostname", message);
+    }
     let own_families = match find(appraisal, key) {
         Some((_, Appraised::Served(service))) => service.families.clone(),
         _ => Vec::new(),
@@ -307,9 +316,8 @@ fn warnings(
 
 pub(super) fn spoiled(advertisement: &str, pool: &str) -> String {
     format!(
-        "L2Advertisement {advertisement} matches L2AddressPool {pool} and has \
-         preferredNodeSelectors of its own, so that other nodes may announce its addresses: limit \
-         it to its own pools with spec.ipAddressPools"
+        "L2Advertisement {advertisement} matches L2AddressPool {pool} and may draw its addresses \
+         to other nodes: limit it to its own pools with spec.ipAddressPools"
     )
 }
 
@@ -375,33 +383,5 @@ fn selected(
             list(&service.held)
         );
         warn(Rule::Nodes, field, message);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn domains_are_whole_labels() {
-        let domains = vec!["example.org".to_owned()];
-        for good in [
-            "example.org",
-            "a.example.org",
-            "*.example.org",
-            "a.b.example.org",
-        ] {
-            assert!(is_below(good, &domains), "{good}");
-        }
-        for bad in [
-            "badexample.org",
-            "example.org.evil.net",
-            "org",
-            "*.org",
-            ".example.com",
-        ] {
-            assert!(!is_below(bad, &domains), "{bad}");
-        }
-        assert!(!is_below("a.example.org", &[]));
     }
 }

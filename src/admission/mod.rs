@@ -180,8 +180,8 @@ pub fn review(world: &World, candidate: &Candidate) -> Verdict {
 struct Worlds {
     before: World,
     after: World,
-    /// What the installed MetalLB can do: the two worlds have one that can
-    /// do everything, so that sizes are judged before it is installed.
+    /// What the installed MetalLB can do. Where there is none, the two worlds
+    /// have one that can do everything, so that sizes are judged before.
     capabilities: Capabilities,
 }
 
@@ -189,7 +189,9 @@ impl Worlds {
     fn new(world: &World, candidate: &Candidate) -> Self {
         let object = candidate.object.object();
         let mut before = world.clone();
-        before.set_capabilities(Capabilities::CURRENT);
+        if !before.capabilities.installed {
+            before.set_capabilities(Capabilities::CURRENT);
+        }
         // Whatever the watch has shown, this is what is being changed.
         match &candidate.old {
             Some(old) => before.observe(old.clone()),
@@ -276,16 +278,12 @@ fn count(number: u128, what: &str) -> String {
 
 /// What stands between the installed MetalLB and any pool.
 fn about_metallb(capabilities: Capabilities, field: &str) -> Option<Draft> {
-    let message = if !capabilities.installed {
-        "MetalLB is not installed (no ipaddresspools.metallb.io and l2advertisements.metallb.io): \
-         nothing is served until MetalLB 0.16.2 or later is"
-    } else if !capabilities.can_prefer() {
-        "the installed MetalLB's L2Advertisement has no preferredNodeSelectors: upgrade MetalLB to \
-         0.16.2 or later"
-    } else {
-        return None;
-    };
-    Some(Draft::warning(Rule::MetalLB, field, message))
+    (!capabilities.installed).then(|| {
+        let message = "MetalLB is not installed (no ipaddresspools.metallb.io and \
+                       l2advertisements.metallb.io): nothing is served until it is; 0.16.2 or \
+                       later serves best";
+        Draft::warning(Rule::MetalLB, field, message)
+    })
 }
 
 #[cfg(test)]

@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
-use super::load_balancer::{is_below, spoiled};
+use super::load_balancer::spoiled;
 use super::{Candidate, Draft, Rule, Worlds, about_metallb, list, sizing, unreadable};
 use crate::address::{Family, RangeSet, is_buggy};
 use crate::api::{L2AddressPool, Reason};
 use crate::plan::appraisal::{self, Appraisal, Appraised};
+use crate::plan::dns::is_below;
 use crate::plan::neighbours;
 use crate::plan::pool::{ParsedSpec, Problem, read_spec};
 use crate::selector::is_dns_subdomain;

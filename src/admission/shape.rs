@@ -5,9 +5,10 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{Draft, Rule};
 use crate::api::{L2LoadBalancer, ServiceSpec};
+use crate::plan::dns::is_hostname;
 use crate::plan::gate;
 use crate::plan::pool::Problem;
-use crate::selector::{Selector, is_dns_subdomain};
+use crate::selector::Selector;
 use crate::world::Key;
 
 /// The longest `retirementPeriod`: a year.
@@ -38,14 +39,11 @@ pub(super) fn judge(key: &Key, object: &L2LoadBalancer) -> Vec<Draft> {
     if let Err(error) = Selector::parse(spec.node_selector.as_ref()) {
         problems.push(Problem::new("spec.nodeSelector", error));
     }
-    if let Some(dns) = &spec.dns {
-        let name = dns.hostname.strip_prefix("*.").unwrap_or(&dns.hostname);
-        if !is_dns_subdomain(name) || !name.contains('.') {
-            problems.push(Problem::new(
-                "spec.dns.hostname",
-                format!("{:?} is not a full domain name in lower case", dns.hostname),
-            ));
-        }
+    if let Some(dns) = spec.dns.as_ref().filter(|d| !is_hostname(&d.hostname)) {
+        problems.push(Problem::new(
+            "spec.dns.hostname",
+            format!("{:?} is not a full domain name in lower case", dns.hostname),
+        ));
     }
     service(&spec.service, &mut problems);
     problems.into_iter().map(draft).collect()

@@ -2,32 +2,40 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-/// The types of condition that the controller sets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ConditionType {
-    /// The spec is valid and may be served: pool, namespace and names fit.
-    Accepted,
-    /// Every balancer node has its address.
-    AddressesAllocated,
-    /// Every address is announced by its home, with a standby behind it.
-    Pinned,
-    /// Every allocated address has a live announcer.
-    Ready,
-    /// On a pool: MetalLB has been given its IPAddressPool.
-    Configured,
+macro_rules! condition_types {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal),+ $(,)?) => {
+        /// The types of condition that the controller sets.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum ConditionType { $($(#[doc = $doc])+ $name),+ }
+
+        impl ConditionType {
+            /// Every type with what it means, in the order of the documentation.
+            pub const ALL: &[(Self, &'static str)] = &[$((Self::$name, concat!($($doc),+))),+];
+
+            /// The text in `type`.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text),+ }
+            }
+        }
+    };
 }
 
-impl ConditionType {
-    /// The text in `type`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "Accepted",
-            Self::AddressesAllocated => "AddressesAllocated",
-            Self::Pinned => "Pinned",
-            Self::Ready => "Ready",
-            Self::Configured => "Configured",
-        }
-    }
+condition_types! {
+    /// The spec is valid and may be served: pool, namespace and names fit.
+    Accepted = "Accepted",
+    /// Every balancer node has its address.
+    AddressesAllocated = "AddressesAllocated",
+    /// Every address is announced by its home, with a standby behind it.
+    Pinned = "Pinned",
+    /// Every allocated address has a live announcer. On a pool: it is accepted
+    /// and configured.
+    Ready = "Ready",
+    /// On a pool: MetalLB has been given its IPAddressPool.
+    Configured = "Configured",
+    /// On a pool: its addresses lie evenly on its nodes, also when one of them fails.
+    Even = "Even",
+    /// With `spec.dns`: the DNSEndpoint for ExternalDNS is as it should be.
+    DnsPublished = "DNSPublished",
 }
 
 macro_rules! reasons {
@@ -69,7 +77,7 @@ reasons! {
     BGPAdvertisementConflict,
     /// MetalLB's resource definitions are not installed.
     MetalLBMissing,
-    /// The installed MetalLB has no preferredNodeSelectors (before 0.16.2).
+    /// An address was set up for MetalLB 0.16.2 or later, and an older one is installed now.
     MetalLBTooOld,
     /// The API server, an admission webhook or a quota refused an object.
     Refused,
@@ -87,6 +95,12 @@ reasons! {
     Pending,
     /// An address is announced by a standby because its home cannot.
     FailedOver,
+    /// No MetalLB speaker runs on a home, so that a standby announces its address.
+    SpeakerMissing,
+    /// A home lacks the interfaces of the pool, so that a standby announces its address.
+    InterfaceMissing,
+    /// With externalTrafficPolicy Local a node with a ready pod announces, as the home has none.
+    NoLocalEndpoint,
     /// An address was handed over because its home is cordoned or drained.
     Draining,
     /// A home has left; its address is kept until retirement.
@@ -101,6 +115,14 @@ reasons! {
     SpeakersTooOld,
     /// An allocated address has no live announcer.
     NotAnnounced,
+    /// Some nodes have, or would take over, more addresses than others.
+    Uneven,
+    /// The name asked for in spec.dns lies below none of the pool's dnsDomains.
+    DomainNotAllowed,
+    /// An older L2LoadBalancer publishes the same name.
+    HostnameTaken,
+    /// ExternalDNS's resource definition is not installed.
+    ExternalDNSMissing,
 }
 
 /// A condition before it has a time: what the planner decides.

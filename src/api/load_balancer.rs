@@ -212,16 +212,17 @@ fn tcp() -> String {
 }
 
 /// A name for the addresses.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Dns {
-    /// The name, below one of the pool's `dnsDomains`.
+    /// The name, below one of the pool's `dnsDomains`; it may begin with `*.`.
     #[schemars(
         length(min = 1, max = 253),
         regex(
             pattern = r"^(\*\.)?([a-z0-9]([-a-z0-9]*[a-z0-9])?\.)+[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
         )
     )]
+    #[x_kube(validation = Rule::new("self.split('.').all(label, label.size() <= 63)").message("each part of hostname has at most 63 characters"))]
     pub hostname: String,
     /// Seconds that resolvers may keep an answer.
     #[serde(default = "default_ttl")]

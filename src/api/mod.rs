@@ -15,15 +15,37 @@ pub use load_balancer::{
     Dns, L2LoadBalancer, L2LoadBalancerSpec, L2LoadBalancerStatus, ServicePort, ServiceSpec,
     SlotPhase, SlotStatus,
 };
-pub use pool::{FamilyCount, L2AddressPool, L2AddressPoolSpec, L2AddressPoolStatus, OnCordon};
+pub use pool::{
+    FamilyCount, L2AddressPool, L2AddressPoolSpec, L2AddressPoolStatus, MissingInterfaces, OnCordon,
+};
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSON,
+};
 use kube::CustomResourceExt;
+use serde_json::json;
 
 /// The definitions of both kinds, in the order in which they are installed.
-pub fn crds()
--> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>
-{
-    vec![L2AddressPool::crd(), L2LoadBalancer::crd()]
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    let mut crds = vec![L2AddressPool::crd(), L2LoadBalancer::crd()];
+    crds.iter_mut().for_each(default_status);
+    crds
+}
+
+/// Gives a status that nobody wrote yet a generation that no object has.
+/// Whoever waits for an object to be ready, as Flux does by kstatus, takes one
+/// without `observedGeneration` and without conditions for ready.
+fn default_status(crd: &mut CustomResourceDefinition) {
+    for version in &mut crd.spec.versions {
+        let schema = version.schema.as_mut();
+        let status = schema
+            .and_then(|s| s.open_api_v3_schema.as_mut())
+            .and_then(|s| s.properties.as_mut())
+            .and_then(|p| p.get_mut("status"));
+        if let Some(status) = status {
+            status.default = Some(JSON(json!({"observedGeneration": -1})));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -35,6 +57,11 @@ mod tests {
         for crd in crds() {
             let version = &crd.spec.versions[0];
             assert!(version.subresources.as_ref().unwrap().status.is_some());
+            let schema = version.schema.as_ref().unwrap();
+            let schema = schema.open_api_v3_schema.as_ref().unwrap();
+            let status = &schema.properties.as_ref().unwrap()["status"];
+            let born = &status.default.as_ref().unwrap().0;
+            assert_eq!(born["observedGeneration"], -1);
             assert!(!crd.spec.names.short_names.clone().unwrap().is_empty());
             assert!(
                 version

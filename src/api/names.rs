@@ -4,6 +4,7 @@
 //! controller must still know after a restart is one of these.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 /// The API group.
 pub const GROUP: &str = "l2lb.io";
@@ -49,6 +50,11 @@ pub const METALLB_OLD_POOL: &str = "metallb.universe.tf/address-pool";
 /// [`METALLB_IPS`] as MetalLB up to 0.14.8 reads it.
 pub const METALLB_OLD_IPS: &str = "metallb.universe.tf/loadBalancerIPs";
 
+/// What MetalLB up to 0.14.8 notes on a Service: the pool that it allocated from.
+pub const METALLB_OLD_ALLOCATED: &str = "metallb.universe.tf/ip-allocated-from-pool";
+/// [`METALLB_OLD_ALLOCATED`] as later ones write it.
+pub const METALLB_ALLOCATED: &str = "metallb.io/ip-allocated-from-pool";
+
 /// Kubernetes' label for a node that load balancers must not use.
 pub const EXCLUDE_NODE: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 /// The label by which a single node is selected.
@@ -85,6 +91,40 @@ pub fn service_name(load_balancer: &str, slot: u32) -> String {
 /// Name of MetalLB's IPAddressPool for an L2AddressPool.
 pub fn ip_address_pool_name(pool: &str) -> String {
     format!("l2lb-{pool}")
+}
+
+/// What the names of slots' own pools begin with. No other name of ours has
+/// a dot in its place.
+const OWN_POOL: &str = "l2lb.";
+
+/// Name of the IPAddressPool, and of its L2Advertisement, that a slot has for
+/// itself where MetalLB knows no preferences: `l2lb.NAMESPACE.SERVICE.ADDRESS`,
+/// the address in hexadecimal digits. Neither of the first two holds a dot, so
+/// that no two names are the same, and the name of a Service that was made
+/// anew with another address is another one.
+pub fn own_pool_name(namespace: &str, service: &str, address: IpAddr) -> String {
+    let address = match address {
+        IpAddr::V4(v4) => format!("{:08x}", v4.to_bits()),
+        IpAddr::V6(v6) => format!("{:032x}", v6.to_bits()),
+    };
+    format!("{OWN_POOL}{namespace}.{service}.{address}")
+}
+
+/// What the names of a Service's own pools begin with.
+pub fn own_pool_prefix(namespace: &str, service: &str) -> String {
+    format!("{OWN_POOL}{namespace}.{service}.")
+}
+
+/// Whether an IPAddressPool or L2Advertisement of ours of this name is for one
+/// slot alone.
+pub fn is_own_pool(name: &str) -> bool {
+    name.starts_with(OWN_POOL)
+}
+
+/// Namespace and name of the Service that an own pool is for.
+pub fn own_pool_service(name: &str) -> Option<(&str, &str)> {
+    let (rest, _) = name.strip_prefix(OWN_POOL)?.rsplit_once('.')?;
+    rest.split_once('.')
 }
 
 /// Name of the L2Advertisement that prefers `node` (a [`node_value`]) for
@@ -134,6 +174,17 @@ mod tests {
         let long = "n".repeat(253);
         assert!(node_value(&long).len() <= 63);
         assert!(advertisement_name(&"p".repeat(58), "0123456789", &node_value(&long)).len() <= 253);
+    }
+
+    #[test]
+    fn own_pools_are_told_from_all_others() {
+        let name = own_pool_name("shop", "web-3", [203, 0, 113, 7].into());
+        assert_eq!(name, "l2lb.shop.web-3.cb007107");
+        assert_eq!(own_pool_service(&name), Some(("shop", "web-3")));
+        assert!(name.starts_with(&own_pool_prefix("shop", "web-3")));
+        assert!(!is_own_pool(&ip_address_pool_name("shop.web-3.cb007107")));
+        let longest = own_pool_name(&"n".repeat(63), &"s".repeat(63), IpAddr::from([0; 16]));
+        assert!(longest.len() <= 253 && crate::selector::is_dns_subdomain(&longest));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `L2AddressPool`: the administrator's range of public addresses.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -91,6 +91,7 @@ pub struct L2AddressPoolSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    #[x_kube(validation = Rule::new("self.all(d, d.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?[.])*[a-z0-9]([-a-z0-9]*[a-z0-9])?$'))").message("each of dnsDomains is a domain in lower case, as in example.org; names below it are allowed with it"))]
     pub dns_domains: Vec<String>,
 }
 
@@ -116,6 +117,20 @@ pub struct FamilyCount {
     pub ipv6: i64,
 }
 
+/// A node that lacks a pool's interfaces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MissingInterfaces {
+    /// The node.
+    pub node: String,
+    /// The pool's interfaces when its speaker said so, sorted.
+    #[serde(default)]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub interfaces: Vec<String>,
+    /// When the speaker said so last.
+    pub since: Time,
+}
+
 /// What the controller reports of a pool.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -132,7 +147,13 @@ pub struct L2AddressPoolStatus {
     /// L2LoadBalancers that name this pool.
     #[serde(default)]
     pub load_balancers: i64,
-    /// `Accepted` and `Configured`.
+    /// Nodes whose speaker was elected and had none of `spec.interfaces`: they
+    /// count as lost for this pool until their speaker starts anew,
+    /// `spec.interfaces` changes, or a day has passed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["node"]))]
+    pub missing_interfaces: Vec<MissingInterfaces>,
+    /// `Accepted`, `Configured`, `Ready` and `Even`.
     #[serde(default)]
     #[schemars(length(max = 16))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]

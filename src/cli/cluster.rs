@@ -7,6 +7,7 @@ use kube::{Client, Config};
 use serde_json::json;
 
 use crate::controller::resource;
+use crate::external_dns::Availability;
 use crate::metallb::{Capabilities, DEFINITIONS};
 use crate::world::{Kind, Observed, Options, World};
 
@@ -15,20 +16,38 @@ use crate::world::{Kind, Observed, Options, World};
 /// # Errors
 /// A sentence that names the kind that could not be listed.
 pub(super) fn world(options: Options) -> Result<World, String> {
+    run(async { read(&connect().await?, options).await })
+}
+
+/// Runs something that talks to the cluster.
+///
+/// # Errors
+/// That of `work`.
+pub(super) fn run<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
-    runtime.block_on(read(options))
+    runtime.block_on(work)
 }
 
-async fn read(options: Options) -> Result<World, String> {
+/// Connects to the cluster of the kubeconfig.
+///
+/// # Errors
+/// A sentence that names it.
+pub(super) async fn connect() -> Result<Client, String> {
     let config = Config::infer()
         .await
         .map_err(|error| format!("no cluster is known: {error}; set KUBECONFIG"))?;
     let url = config.cluster_url.clone();
-    let client =
-        Client::try_from(config).map_err(|error| format!("cannot connect to {url}: {error}"))?;
+    Client::try_from(config).map_err(|error| format!("cannot connect to {url}: {error}"))
+}
+
+/// Reads everything that matters to a plan or a review.
+///
+/// # Errors
+/// A sentence that names the kind that could not be listed.
+pub(super) async fn read(client: &Client, options: Options) -> Result<World, String> {
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
     let mut found = Vec::new();
     for name in DEFINITIONS {
@@ -51,7 +70,16 @@ async fn read(options: Options) -> Result<World, String> {
             Api::all_with(client.clone(), &resource)
         };
         let list = match api.list(&ListParams::default()).await {
-            Ok(list) => list.items,
+            Ok(list) => {
+                if kind == Kind::DnsEndpoint {
+                    world.set_external_dns(Availability::Served);
+                }
+                list.items
+            }
+            // DNS is beside the point where it may not be read.
+            Err(kube::Error::Api(status)) if kind == Kind::DnsEndpoint && status.code == 403 => {
+                continue;
+            }
             // A kind whose definition is not installed.
             Err(kube::Error::Api(status)) if status.code == 404 => continue,
             Err(error) => return Err(format!("{} cannot be listed: {error}", kind.as_str())),

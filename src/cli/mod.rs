@@ -3,7 +3,10 @@
 
 mod cluster;
 mod lint;
+mod rebalance;
 mod render;
+mod simulate;
+mod table;
 
 use std::process::ExitCode;
 
@@ -30,6 +33,10 @@ enum Command {
     Render(render::Args),
     /// Judge files as the admission webhook would
     Lint(lint::Args),
+    /// Play a history of nodes and load balancers, without a cluster
+    Simulate(simulate::Args),
+    /// Even out how many addresses nodes are home to
+    Rebalance(rebalance::Args),
     /// Print a completion script for a shell
     #[command(after_help = "Example: kubectl-l2lb completion bash > \
                             /etc/bash_completion.d/kubectl-l2lb")]
@@ -49,10 +56,17 @@ enum Output {
     Json,
 }
 
+/// The command line as a whole, for documentation.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Render(args) => render::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Simulate(args) => simulate::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Rebalance(args) => rebalance::run(&args),
         Command::Lint(args) => match lint::run(&args) {
             Err(message) => {
                 // One is for what was judged and denied.

@@ -33,6 +33,9 @@ pub(super) struct Args {
     /// Namespace of MetalLB
     #[arg(long, value_name = "NAME", default_value = "metallb-system")]
     metallb_namespace: String,
+    /// Version of MetalLB to render for, 0.13.12 or later
+    #[arg(long, value_name = "VERSION", default_value = "0.16.2", value_parser = metallb_version)]
+    metallb_version: Capabilities,
     /// The time that the plan is made for, RFC 3339 [default: now]
     #[arg(long, value_name = "TIME")]
     at: Option<Timestamp>,
@@ -48,7 +51,7 @@ pub(super) fn run(args: &Args) -> Result<(), String> {
         ..Options::default()
     };
     let now = args.at.unwrap_or_else(Timestamp::now);
-    let file_world = render::world_of(manifests, now, options, Capabilities::CURRENT)?;
+    let file_world = render::world_of(manifests, now, options, args.metallb_version)?;
     for ignored in &file_world.ignored {
         eprintln!("note: {ignored} does not matter to the plan and is left out");
     }
@@ -61,4 +64,9 @@ pub(super) fn run(args: &Args) -> Result<(), String> {
         }
     };
     super::print(&text)
+}
+
+fn metallb_version(text: &str) -> Result<Capabilities, String> {
+    Capabilities::of_version(text)
+        .ok_or_else(|| "not a version of MetalLB from 0.13.12 on: write it as in 0.15.2".to_owned())
 }

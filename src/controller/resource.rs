@@ -3,10 +3,10 @@
 use kube::core::ApiResource;
 
 use crate::api::names;
-use crate::world::{Key, Kind};
+use crate::world::{ANNOUNCE_FAILED, Key, Kind};
 
 /// Every kind that is watched.
-pub const KINDS: [Kind; 10] = [
+pub const KINDS: [Kind; 13] = [
     Kind::Node,
     Kind::Namespace,
     Kind::AddressPool,
@@ -17,6 +17,9 @@ pub const KINDS: [Kind; 10] = [
     Kind::BgpAdvertisement,
     Kind::ServiceL2Status,
     Kind::ServiceCidr,
+    Kind::DnsEndpoint,
+    Kind::Pod,
+    Kind::Event,
 ];
 
 const METALLB_GROUP: &str = "metallb.io";
@@ -27,7 +30,10 @@ pub fn api_resource(kind: Kind) -> ApiResource {
         Kind::Node => ("", "v1", "nodes"),
         Kind::Namespace => ("", "v1", "namespaces"),
         Kind::Service => ("", "v1", "services"),
+        Kind::Pod => ("", "v1", "pods"),
+        Kind::Event => ("", "v1", "events"),
         Kind::ServiceCidr => ("networking.k8s.io", "v1", "servicecidrs"),
+        Kind::DnsEndpoint => ("externaldns.k8s.io", "v1alpha1", "dnsendpoints"),
         Kind::AddressPool => (names::GROUP, names::VERSION, "l2addresspools"),
         Kind::LoadBalancer => (names::GROUP, names::VERSION, "l2loadbalancers"),
         Kind::IpAddressPool => (METALLB_GROUP, "v1beta1", "ipaddresspools"),
@@ -51,7 +57,8 @@ pub fn api_resource(kind: Kind) -> ApiResource {
 /// Name of the definition of a custom kind.
 pub fn definition(kind: Kind) -> Option<String> {
     let resource = api_resource(kind);
-    (is_ours(kind) || is_metallb(kind)).then(|| format!("{}.{}", resource.plural, resource.group))
+    (is_ours(kind) || is_metallb(kind) || kind == Kind::DnsEndpoint)
+        .then(|| format!("{}.{}", resource.plural, resource.group))
 }
 
 /// Whether the kind is one of this project.
@@ -68,6 +75,28 @@ pub fn is_metallb(kind: Kind) -> bool {
             | Kind::BgpAdvertisement
             | Kind::ServiceL2Status
     )
+}
+
+/// Whether the kind is of MetalLB's namespace alone.
+pub fn is_in_metallb_namespace(kind: Kind) -> bool {
+    is_metallb(kind) || kind == Kind::Pod
+}
+
+/// Whether planning goes on without the kind when it may not be read: then
+/// less is known of who can announce.
+pub fn is_optional(kind: Kind) -> bool {
+    matches!(kind, Kind::Pod | Kind::Event)
+}
+
+/// The objects of a kind that are watched, as label and field selector; none: all.
+pub fn selectors(kind: Kind) -> (Option<&'static str>, Option<String>) {
+    match kind {
+        // Every pod of a DaemonSet has it; the speakers' own labels differ
+        // between MetalLB's chart and its manifests.
+        Kind::Pod => (Some("controller-revision-hash"), None),
+        Kind::Event => (None, Some(format!("reason={ANNOUNCE_FAILED}"))),
+        _ => (None, None),
+    }
 }
 
 /// The path of an object in the API.
@@ -108,5 +137,9 @@ mod tests {
             "ipaddresspools.metallb.io"
         );
         assert_eq!(definition(Kind::ServiceCidr), None);
+        assert_eq!(
+            definition(Kind::DnsEndpoint).unwrap(),
+            crate::external_dns::DEFINITION
+        );
     }
 }

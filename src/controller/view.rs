@@ -128,7 +128,8 @@ impl View {
         }
         resource::KINDS
             .iter()
-            .filter(|k| !self.listed.contains(k))
+            // DNS is not worth waiting for: until it is known it is left alone.
+            .filter(|k| **k != Kind::DnsEndpoint && !self.listed.contains(k))
             .map(|k| k.as_str())
             .collect()
     }
@@ -142,11 +143,18 @@ impl View {
         let plan = planner.plan(&self.world);
         self.drop_old_refusals(&plan.changes);
         let settle = self.unsettled.values().map(|u| u.not_before).min();
-        let pools: BTreeSet<&String> = self
-            .unsettled
-            .values()
-            .filter_map(|u| u.pool.as_ref())
-            .chain(self.refused_pools.values())
+        let unsettled = self.unsettled.iter();
+        let missing: Vec<(&ObjectRef, &String)> = unsettled
+            .filter_map(|(object, u)| Some((object, u.pool.as_ref()?)))
+            .chain(&self.refused_pools)
+            .collect();
+        let pools: BTreeSet<&String> = missing.iter().map(|(_, pool)| *pool).collect();
+        // An advertisement needs the pool, and no other advertisement: one that
+        // was refused must be tried again.
+        let without_pool: BTreeSet<&String> = missing
+            .iter()
+            .filter(|(object, _)| object.kind == Kind::IpAddressPool)
+            .map(|(_, pool)| *pool)
             .collect();
         let mut deadline = plan.next_deadline.into_iter().chain(settle).min();
         let changes = plan
@@ -161,8 +169,12 @@ impl View {
             })
             .filter(|change| !self.unsettled.contains_key(&change.object))
             .filter(|change| {
+                let missing = match change.stage {
+                    Stage::Advertise => &without_pool,
+                    _ => &pools,
+                };
                 !(needs_pool(change.stage)
-                    && change.pool.as_ref().is_some_and(|p| pools.contains(p)))
+                    && change.pool.as_ref().is_some_and(|p| missing.contains(p)))
             })
             .collect();
         Round {

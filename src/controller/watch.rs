@@ -128,7 +128,7 @@ async fn follow_kind(source: Source, kind: Kind, poke: watch::Receiver<()>) {
         follow(&source, kind, api, read, poke).await;
         return;
     }
-    let api: Api<Raw> = if resource::is_metallb(kind) {
+    let api: Api<Raw> = if resource::is_in_metallb_namespace(kind) {
         Api::namespaced_with(client, namespace, &resource)
     } else {
         Api::all_with(client, &resource)
@@ -162,9 +162,12 @@ async fn follow<K>(
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let mut errors = Backoff::default();
+    let mut config = watcher::Config::default().timeout(WATCH_SECONDS);
+    let (labels, fields) = resource::selectors(kind);
+    config.label_selector = labels.map(str::to_owned);
+    config.field_selector = fields;
     loop {
-        let config = watcher::Config::default().timeout(WATCH_SECONDS);
-        let mut stream = std::pin::pin!(watcher(api.clone(), config));
+        let mut stream = std::pin::pin!(watcher(api.clone(), config.clone()));
         while let Some(event) = stream.next().await {
             let error = match event {
                 Ok(event) => {
@@ -179,9 +182,12 @@ async fn follow<K>(
                 }
                 Err(error) => error,
             };
-            let missing = is_missing(&error);
+            let forbidden = resource::is_optional(kind) && answers(&error, 403);
+            let missing = answers(&error, 404) || forbidden;
             if missing {
-                if errors.count == 0 {
+                if forbidden && errors.count == 0 {
+                    warn!(kind = kind.as_str(), %error, "may not be read: less is known of who can announce");
+                } else if errors.count == 0 {
                     info!(kind = kind.as_str(), "not served by the API server");
                 }
                 if source.news.send(News::NotServed(kind)).await.is_err() {
@@ -246,12 +252,13 @@ async fn tell<K: Resource>(
     source.news.send(news).await.is_ok()
 }
 
-fn is_missing(error: &watcher::Error) -> bool {
+/// Whether the API server refused to list or watch with this status.
+fn answers(error: &watcher::Error, code: u16) -> bool {
     // A group that is not served is answered by plain text, which
     // `Status::is_not_found` does not take for an answer.
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 404,
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == code,
         _ => false,
     }
 }

@@ -18,6 +18,9 @@ pub struct Capabilities {
     pub new_annotations: bool,
     /// ServiceL2Status exists (0.14.8 and later in the form read here).
     pub l2_status: bool,
+    /// IPAddressPool has counters in its status (0.15 and later): what tells
+    /// 0.14.9 from its successors.
+    pub pool_counters: bool,
 }
 
 /// The definitions that [`Capabilities`] is read from.
@@ -36,7 +39,28 @@ impl Capabilities {
         service_selectors: true,
         new_annotations: true,
         l2_status: true,
+        pool_counters: true,
     };
+
+    /// Those of a version of MetalLB, from 0.13.12 on, as its own resource
+    /// definitions tell them; `None` for what is not a version, or is older.
+    pub fn of_version(version: &str) -> Option<Self> {
+        let text = version.trim().trim_start_matches('v');
+        let mut parts = text.split('.').map(|part| part.parse::<u32>().ok());
+        let found = (parts.next()??, parts.next()??, parts.next()??);
+        if parts.next().is_some() || found < (0, 13, 12) {
+            return None;
+        }
+        let since = |major, minor, patch| found >= (major, minor, patch);
+        Some(Self {
+            installed: true,
+            preferred_nodes: since(0, 16, 2),
+            service_selectors: since(0, 16, 0),
+            new_annotations: since(0, 14, 9),
+            l2_status: since(0, 14, 8),
+            pool_counters: since(0, 15, 0),
+        })
+    }
 
     /// Reads them from the definitions that are installed, in any order.
     pub fn from_definitions<'a>(
@@ -45,9 +69,12 @@ impl Capabilities {
         let mut found = Self::default();
         let (mut pools, mut advertisements) = (false, false);
         for definition in definitions {
-            let has = |field| has_spec_field(definition, field);
+            let has = |field| has_field(definition, "spec", field);
             match definition.metadata.name.as_deref() {
-                Some("ipaddresspools.metallb.io") => pools = true,
+                Some("ipaddresspools.metallb.io") => {
+                    pools = true;
+                    found.pool_counters = has_field(definition, "status", "availableIPv4");
+                }
                 Some("l2advertisements.metallb.io") => {
                     advertisements = true;
                     found.preferred_nodes = has("preferredNodeSelectors");
@@ -66,10 +93,22 @@ impl Capabilities {
     pub fn can_prefer(&self) -> bool {
         self.installed && self.preferred_nodes && self.service_selectors
     }
+
+    /// Whether ServiceL2Status can be believed (0.16 and later). Before, a
+    /// stand-in puts its label on the home's object; when the home is back, it
+    /// leaves that label there, or the object is deleted and not made anew.
+    pub fn reports_announcers(&self) -> bool {
+        self.l2_status && self.service_selectors
+    }
+
+    /// Whether its speakers announce nothing from a cordoned node: 0.14.9 alone.
+    pub fn cordon_silences(&self) -> bool {
+        self.installed && self.new_annotations && !self.pool_counters
+    }
 }
 
-/// Whether a served version's `spec` has a field.
-fn has_spec_field(definition: &CustomResourceDefinition, field: &str) -> bool {
+/// Whether a part (`spec`, `status`) of a served version has a field.
+fn has_field(definition: &CustomResourceDefinition, part: &str, field: &str) -> bool {
     fn properties(
         schema: &JSONSchemaProps,
     ) -> Option<&std::collections::BTreeMap<String, JSONSchemaProps>> {
@@ -86,7 +125,7 @@ fn has_spec_field(definition: &CustomResourceDefinition, field: &str) -> bool {
                 .as_ref()
                 .and_then(|s| s.open_api_v3_schema.as_ref())
                 .and_then(properties)
-                .and_then(|p| p.get("spec"))
+                .and_then(|p| p.get(part))
                 .and_then(properties)
                 .is_some_and(|p| p.contains_key(field))
         })
@@ -125,5 +164,20 @@ mod tests {
         let found = Capabilities::from_definitions([&old, &pools]);
         assert!(found.installed && !found.can_prefer() && !found.new_annotations);
         assert!(!Capabilities::from_definitions([&new]).installed);
+    }
+
+    #[test]
+    fn versions_have_what_their_definitions_tell() {
+        let of = |version| Capabilities::of_version(version).unwrap();
+        assert_eq!(of("0.16.2"), Capabilities::CURRENT);
+        assert_eq!(of("v1.0.0"), Capabilities::CURRENT);
+        assert!(of("0.16.1").service_selectors && !of("0.16.1").can_prefer());
+        assert!(of("0.14.9").cordon_silences() && of("0.14.9").new_annotations);
+        assert!(!of("0.15.2").cordon_silences() && !of("0.14.8").cordon_silences());
+        assert!(of("0.14.8").l2_status && !of("0.13.12").l2_status);
+        assert!(of("0.16.1").reports_announcers() && !of("0.15.2").reports_announcers());
+        for bad in ["0.13.11", "0.16", "new", "0.16.2.1", ""] {
+            assert_eq!(Capabilities::of_version(bad), None, "{bad}");
+        }
     }
 }

@@ -15,7 +15,16 @@ pub type Rank = [u8; 32];
 /// The address by which the election of a Service with these addresses is
 /// decided, as text. `None` when there is no address.
 pub fn deciding_address(addresses: &[IpAddr]) -> Option<String> {
-    addresses.iter().map(ToString::to_string).min()
+    deciding(addresses).map(|address| address.to_string())
+}
+
+/// As [`deciding_address`], but not as text.
+pub fn deciding(addresses: &[IpAddr]) -> Option<IpAddr> {
+    match addresses {
+        [] => None,
+        [only] => Some(*only),
+        several => several.iter().copied().min_by_key(ToString::to_string),
+    }
 }
 
 /// A node's rank for an address as text.

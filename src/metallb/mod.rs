@@ -11,6 +11,9 @@ pub use types::{
     L2AdvertisementSpec, PreferredNodeSelector, ServiceAllocation,
 };
 
+/// The weight that our advertisements give the node that they prefer: the largest.
+pub const PREFERENCE: i32 = 100;
+
 /// Label of a ServiceL2Status: the node that announces.
 pub const STATUS_NODE: &str = "metallb.io/node";
 /// Label of a ServiceL2Status: the Service's name.

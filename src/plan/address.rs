@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::books::Books;
 use super::load_balancer::Served;
+use super::own_pool;
 use crate::address::Family;
 use crate::api::names;
 use crate::world::{Child, Key, World};
@@ -16,10 +17,14 @@ use crate::world::{Child, Key, World};
 pub(super) fn addresses(
     world: &World,
     served: &Served,
+    service: &Key,
     home: &str,
     child: Option<&Child>,
     books: &mut Books<'_>,
 ) -> Result<Vec<IpAddr>, Vec<Family>> {
+    if let Some(kept) = child.and_then(|child| unchanged(served, child)) {
+        return Ok(kept);
+    }
     let mut found: Vec<(Family, IpAddr)> = Vec::with_capacity(served.families.len());
     if let Some(child) = child {
         let own = owned(world, served, child, books);
@@ -43,6 +48,11 @@ pub(super) fn addresses(
     if served.pool.terminating {
         return Err(missing);
     }
+    // Whether MetalLB's order alone decides who stands by.
+    let armed = match child {
+        Some(child) => child.has_own_pool(),
+        None => !world.capabilities.can_prefer(),
+    };
     let mut unnamed = Vec::new();
     for family in missing {
         let of_family = |a: &IpAddr| Family::of(*a) == family;
@@ -57,11 +67,22 @@ pub(super) fn addresses(
             .addresses
             .iter()
             .filter_map(|a| a.parse().ok());
-        let named = had
-            .into_iter()
-            .chain(reserved)
-            .filter(of_family)
-            .find(|a| books.is_free(&served.pool, *a, &served.key));
+        let free = |books: &Books<'_>, a: &IpAddr| {
+            of_family(a) && books.is_free(&served.pool, *a, &served.key, Some(service))
+        };
+        // One that MetalLB could not fail over is not taken again.
+        let again = had.into_iter().find(|a| {
+            free(books, a) && (!armed || own_pool::leaves_standby(books, served, home, *a))
+        });
+        let mut reserved = reserved.filter(|a| free(books, a));
+        let named = match again {
+            Some(again) => Some(again),
+            None if armed => {
+                let all: Vec<IpAddr> = reserved.collect();
+                own_pool::best_of(books, served, home, all)
+            }
+            None => reserved.next(),
+        };
         match named {
             Some(address) => {
                 books.give(&served.pool.name, address);
@@ -72,18 +93,39 @@ pub(super) fn addresses(
     }
     if !unnamed.is_empty() {
         let fixed: Vec<IpAddr> = found.iter().map(|(_, a)| *a).collect();
-        let chosen = books.choose(
-            &served.pool,
-            &unnamed,
-            &fixed,
-            home,
-            &served.set,
-            &served.key,
-        )?;
+        let chosen = if armed {
+            own_pool::choose(books, served, &unnamed, &fixed, home)?
+        } else {
+            let (pool, set) = (&served.pool, &served.set);
+            books.choose(pool, &unnamed, &fixed, home, set, &served.key)?
+        };
         found.extend(unnamed.into_iter().zip(chosen));
     }
     found.sort_by_key(|(family, _)| served.families.iter().position(|f| f == family));
     Ok(found.into_iter().map(|(_, a)| a).collect())
+}
+
+/// The addresses of a child at rest: it names one of each family, MetalLB has
+/// given it just these, and status says so. Nearly every child is, so this is
+/// seen quickly; [`owned`] comes to the same.
+fn unchanged(served: &Served, child: &Child) -> Option<Vec<IpAddr>> {
+    let has_one_each = child.addresses.len() == served.families.len();
+    if !has_one_each || child.addresses != child.allocated {
+        return None;
+    }
+    let before = &written(served, child)?.addresses;
+    let is_written = |a: &IpAddr| before.iter().any(|text| text.parse() == Ok(*a));
+    if !child.addresses.iter().all(is_written) {
+        return None;
+    }
+    let of_family = |f: &Family| {
+        child
+            .addresses
+            .iter()
+            .copied()
+            .find(|a| Family::of(*a) == *f)
+    };
+    served.families.iter().map(of_family).collect()
 }
 
 /// The addresses that an existing child may keep. The Service is the record;
@@ -103,7 +145,8 @@ fn owned(world: &World, served: &Served, child: &Child, books: &Books<'_>) -> Ve
             .into_iter()
             .all(|family| has(&own, family) == has(&before, family));
         let usable = |a: &IpAddr| {
-            is_held_only_by(world, *a, &child.key) || books.is_free(&served.pool, *a, &served.key)
+            is_held_only_by(world, *a, &child.key)
+                || books.is_free(&served.pool, *a, &served.key, Some(&child.key))
         };
         if (own.is_empty() || same_families) && before.iter().all(usable) {
             own = before;

@@ -37,7 +37,7 @@ pub(crate) struct PoolAppraisal {
     pub ranges: RangeSet,
     /// Without addresses that end in .0 and .255.
     pub avoid_buggy: bool,
-    /// A foreign advertisement that outranks our preferences.
+    /// A foreign advertisement that draws addresses to other nodes.
     pub conflict: Option<String>,
     /// Addresses that are left when everybody has what they need, by family.
     pub left: BTreeMap<Family, u128>,
@@ -277,7 +277,7 @@ impl<'a> Ledger<'a> {
             terminating: view.terminating,
             ranges: view.ranges.clone(),
             avoid_buggy: view.avoid_buggy,
-            conflict: view.conflict.clone(),
+            conflict: view.spoiler().cloned(),
             left: Family::BOTH
                 .into_iter()
                 .filter(|f| view.ranges.has(*f))

@@ -7,18 +7,24 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::environment::{CandidateSet, Environment, Member, NodeIds};
+use super::own_pool;
 use super::pool::PoolView;
 use crate::address::{Family, is_buggy};
 use crate::metallb::election;
-use crate::world::{Key, World};
+use crate::world::{Child, Key, World};
 
 /// How many free addresses are weighed against each other for one slot.
 const CHOICE: usize = 64;
 
-/// Remembers who would inherit an address of a Service, as long as neither
-/// the address nor the candidates change.
+/// Remembers who would inherit from whom among the Services of each load
+/// balancer, as long as neither they nor any candidates change.
 #[derive(Debug, Default)]
-pub(super) struct HeirCache(HashMap<Key, (String, Arc<CandidateSet>, Option<u32>)>);
+pub(super) struct HeirCache {
+    /// The sets of candidates that it was made with.
+    sets: Vec<Arc<CandidateSet>>,
+    /// Revision of the load balancer, and (home, heir) of its Services.
+    heirs: HashMap<Key, (u64, Vec<(u32, u32)>)>,
+}
 
 pub(super) struct Books<'a> {
     world: &'a World,
@@ -32,6 +38,34 @@ pub(super) struct Books<'a> {
     decided: Vec<(u32, u32)>,
     free: BTreeMap<(String, Family), FreeList>,
     given: HashSet<IpAddr>,
+    orders: HashMap<*const CandidateSet, HashMap<String, Arc<[u32]>>>,
+    /// The first two of a set of candidates in MetalLB's order for a free
+    /// address. They are asked for again for every home.
+    firsts: HashMap<(*const CandidateSet, IpAddr), Firsts>,
+}
+
+/// The numbers of the first two nodes that MetalLB would elect for an address.
+#[derive(Clone, Copy)]
+struct Firsts(Option<u32>, Option<u32>);
+
+impl Firsts {
+    fn of(address: IpAddr, set: &CandidateSet) -> Self {
+        let text = address.to_string();
+        let mut ranked = Vec::with_capacity(set.members.len());
+        ranked.extend(
+            set.members
+                .iter()
+                .map(|m| (election::rank(&m.name, &text), m.id)),
+        );
+        let first = ranked.iter().min().map(|(_, id)| *id);
+        let others = ranked.iter().filter(|(_, id)| Some(*id) != first);
+        Self(first, others.min().map(|(_, id)| *id))
+    }
+
+    /// The first that is not the home.
+    fn heir(self, home: u32) -> Option<u32> {
+        if self.0 == Some(home) { self.1 } else { self.0 }
+    }
 }
 
 #[derive(Default)]
@@ -108,6 +142,8 @@ impl<'a> Books<'a> {
             decided: Vec::new(),
             free: BTreeMap::new(),
             given: HashSet::new(),
+            orders: HashMap::new(),
+            firsts: HashMap::new(),
         }
     }
 
@@ -145,7 +181,7 @@ impl<'a> Books<'a> {
         self.pins.get(member.id)
     }
 
-    fn count(&self, of: impl Fn(&crate::world::Child) -> Option<&str>) -> Vec<i64> {
+    fn count(&self, of: impl Fn(&Child) -> Option<&str>) -> Vec<i64> {
         let mut counts = vec![0; self.ids.len()];
         for child in self
             .world
@@ -163,8 +199,16 @@ impl<'a> Books<'a> {
         counts
     }
 
-    /// Whether an address may be given to a slot of `load_balancer`.
-    pub fn is_free(&self, pool: &PoolView, address: IpAddr, load_balancer: &Key) -> bool {
+    /// Whether an address may be given to a slot of `load_balancer`. One that
+    /// lies in a Service's own pool is for that `service` alone, until the
+    /// pool is gone.
+    pub fn is_free(
+        &self,
+        pool: &PoolView,
+        address: IpAddr,
+        load_balancer: &Key,
+        service: Option<&Key>,
+    ) -> bool {
         let offered = pool.ranges.contains(address) && (!pool.avoid_buggy || !is_buggy(address));
         let taken = self.world.is_held(address)
             || self.given.contains(&address)
@@ -174,7 +218,7 @@ impl<'a> Books<'a> {
             .reserved
             .get(&address)
             .is_some_and(|by| by != load_balancer);
-        offered && !taken && !reserved_by_other
+        offered && !taken && !reserved_by_other && self.environment.given.yields(address, service)
     }
 
     /// How many addresses of a pool are in use, those given out in this plan
@@ -199,8 +243,15 @@ impl<'a> Books<'a> {
         }
     }
 
-    /// The first free addresses of a family, at most [`CHOICE`].
-    fn free(&mut self, pool: &PoolView, family: Family, load_balancer: &Key) -> Vec<IpAddr> {
+    /// The first free addresses of a family, at most `limit` of those that
+    /// do not rest.
+    pub fn free(
+        &mut self,
+        pool: &PoolView,
+        family: Family,
+        load_balancer: &Key,
+        limit: usize,
+    ) -> Vec<IpAddr> {
         let key = (pool.name.clone(), family);
         let mut list = self.free.remove(&key).unwrap_or_else(|| {
             let mut resting: Vec<_> = self
@@ -218,7 +269,7 @@ impl<'a> Books<'a> {
                 resting: resting.into_iter().map(|(_, a)| a).collect(),
             }
         });
-        if list.ready.len() < CHOICE && !list.exhausted {
+        if list.ready.len() < limit && !list.exhausted {
             let mut last = None;
             for address in pool.ranges.iter(family, list.next) {
                 if Some(address) == list.next {
@@ -227,27 +278,29 @@ impl<'a> Books<'a> {
                 last = Some(address);
                 // What is reserved for one is skipped for all: the reserving
                 // load balancer takes its own before it asks here.
-                if !self.environment.reserved.contains_key(&address)
+                // Most that is not free is held: that is asked first.
+                if !self.world.is_held(address)
+                    && !self.environment.reserved.contains_key(&address)
                     && !self.world.freed.contains_key(&address)
-                    && self.is_free(pool, address, load_balancer)
+                    && self.is_free(pool, address, load_balancer, None)
                 {
                     list.ready.push_back(address);
-                    if list.ready.len() == CHOICE {
+                    if list.ready.len() == limit {
                         break;
                     }
                 }
             }
-            list.exhausted = list.ready.len() < CHOICE;
+            list.exhausted = list.ready.len() < limit;
             list.next = last.or(list.next);
         }
-        let mut found: Vec<_> = list.ready.iter().copied().collect();
+        let mut found: Vec<_> = list.ready.iter().copied().take(limit).collect();
         if found.is_empty() {
             found = list
                 .resting
                 .iter()
                 .copied()
-                .filter(|a| self.is_free(pool, *a, load_balancer))
-                .take(CHOICE)
+                .filter(|a| self.is_free(pool, *a, load_balancer, None))
+                .take(limit)
                 .collect();
         }
         self.free.insert(key, list);
@@ -272,7 +325,7 @@ impl<'a> Books<'a> {
         let mut lists = Vec::with_capacity(families.len());
         let mut missing = Vec::new();
         for family in families {
-            let list = self.free(pool, *family, load_balancer);
+            let list = self.free(pool, *family, load_balancer, CHOICE);
             if list.is_empty() {
                 missing.push(*family);
             }
@@ -281,7 +334,6 @@ impl<'a> Books<'a> {
         if !missing.is_empty() {
             return Err(missing);
         }
-        let others: Vec<&Member> = set.members.iter().filter(|m| &*m.value != home).collect();
         let combine = |picks: &[usize]| -> Vec<IpAddr> {
             let mut all = fixed.to_vec();
             all.extend(lists.iter().zip(picks).map(|(list, pick)| list[*pick]));
@@ -289,27 +341,32 @@ impl<'a> Books<'a> {
         };
         let mut picks = vec![0; lists.len()];
         let mut best = (u32::MAX, picks.clone(), None);
-        if let (Some(home_id), false) = (self.ids.get(home), others.is_empty()) {
+        let others = || set.members.iter().filter(|m| &*m.value != home);
+        if let (Some(home_id), Some(_)) = (self.ids.get(home), others().next()) {
+            let mut firsts = std::mem::take(&mut self.firsts);
             let matrix = self.matrix();
-            let least = others
-                .iter()
+            let least = others()
                 .map(|m| matrix.cell(home_id, m.id))
                 .min()
                 .unwrap_or(0);
             // Vary one family at a time; the first address by text decides.
             'search: for family in 0..lists.len() {
-                let mut seen: Option<String> = None;
+                let mut seen = None;
                 for pick in 0..lists[family].len() {
                     picks.fill(0);
                     picks[family] = pick;
-                    let Some(deciding) = election::deciding_address(&combine(&picks)) else {
+                    let all = combine(&picks);
+                    let Some(deciding) = election::deciding(&all) else {
                         continue;
                     };
-                    if seen.as_ref() == Some(&deciding) {
+                    if seen == Some(deciding) {
                         continue;
                     }
-                    let heir = heir_of(&deciding, &others);
                     seen = Some(deciding);
+                    let heir = firsts
+                        .entry((std::ptr::from_ref(set), deciding))
+                        .or_insert_with(|| Firsts::of(deciding, set))
+                        .heir(home_id);
                     let cell = heir.map_or(u32::MAX, |h| matrix.cell(home_id, h));
                     if cell < best.0 {
                         best = (cell, picks.clone(), heir.map(|h| (home_id, h)));
@@ -321,18 +378,46 @@ impl<'a> Books<'a> {
                     }
                 }
             }
+            self.firsts = firsts;
         }
         if let Some((home_id, heir)) = best.2 {
-            match &mut self.matrix {
-                Some(matrix) => matrix.add(home_id, heir),
-                None => self.decided.push((home_id, heir)),
-            }
+            self.note_heir(home_id, heir);
         }
         let chosen: Vec<IpAddr> = lists.iter().zip(&best.1).map(|(l, p)| l[*p]).collect();
         for address in &chosen {
             self.give(&pool.name, *address);
         }
         Ok(chosen)
+    }
+
+    /// Notes who inherits an address of a home when nobody steers.
+    pub fn note_heir(&mut self, home: u32, heir: u32) {
+        match &mut self.matrix {
+            Some(matrix) => matrix.add(home, heir),
+            None => self.decided.push((home, heir)),
+        }
+    }
+
+    /// Of how many addresses of a home each of some others is the heir.
+    pub fn inheritances(&mut self, home: u32, others: &[&Member]) -> HashMap<u32, u32> {
+        let matrix = self.matrix();
+        let cell = |m: &&Member| (m.id, matrix.cell(home, m.id));
+        others.iter().map(cell).collect()
+    }
+
+    /// The numbers of a set's members in the order in which MetalLB would
+    /// elect them for an address.
+    pub fn order(&mut self, set: &Arc<CandidateSet>, deciding: &str) -> Arc<[u32]> {
+        let orders = self.orders.entry(Arc::as_ptr(set)).or_default();
+        if let Some(order) = orders.get(deciding) {
+            return Arc::clone(order);
+        }
+        let order: Arc<[u32]> = own_pool::order(set, deciding)
+            .iter()
+            .map(|m| m.id)
+            .collect();
+        orders.insert(deciding.to_owned(), Arc::clone(&order));
+        order
     }
 
     fn matrix(&mut self) -> &Matrix {
@@ -354,54 +439,38 @@ impl<'a> Books<'a> {
             cells: vec![0; width * width],
         };
         let sets = self.environment.sets();
-        for child in self
-            .world
-            .children
-            .values()
-            .flat_map(|slots| slots.values())
-        {
-            let Some(home) = self.ids.get(&child.home) else {
-                continue;
-            };
-            let Some(set) = sets.get(&(child.pool.as_str(), child.candidates.as_str())) else {
-                continue;
-            };
-            let cached = self.heirs.0.get(&child.key);
-            let deciding = election::deciding_address(&child.addresses);
-            let heir = match (cached, deciding) {
-                (Some((address, for_set, heir)), Some(deciding))
-                    if *address == deciding && Arc::ptr_eq(for_set, set) =>
-                {
-                    *heir
-                }
-                (_, Some(deciding)) => {
-                    let others: Vec<_> = set
-                        .members
-                        .iter()
-                        .filter(|m| *m.value != *child.home)
-                        .collect();
-                    let heir = heir_of(&deciding, &others);
-                    self.heirs
-                        .0
-                        .insert(child.key.clone(), (deciding, Arc::clone(set), heir));
-                    heir
-                }
-                (_, None) => None,
-            };
-            if let Some(heir) = heir {
-                matrix.add(home, heir);
+        let HeirCache { sets: known, heirs } = &mut *self.heirs;
+        let are_known =
+            sets.len() == known.len() && sets.values().zip(&*known).all(|(a, b)| Arc::ptr_eq(a, b));
+        if !are_known {
+            heirs.clear();
+            *known = sets.values().map(|set| Arc::clone(set)).collect();
+        }
+        heirs.retain(|owner, _| self.world.children.contains_key(owner));
+        for (owner, slots) in &self.world.children {
+            let revision = self.world.load_balancer_revision(owner);
+            if heirs.get(owner).is_none_or(|(then, _)| *then != revision) {
+                let of_child = |child: &Arc<Child>| {
+                    let set = sets.get(&(child.pool.as_str(), child.candidates.as_str()))?;
+                    let home = self.ids.get(&child.home)?;
+                    let deciding = election::deciding(&child.addresses)?;
+                    let heir = if child.has_own_pool() {
+                        own_pool::heir(set, &child.home, &deciding.to_string())
+                    } else {
+                        Firsts::of(deciding, set).heir(home)
+                    };
+                    Some((home, heir?))
+                };
+                let found = slots.values().filter_map(of_child).collect();
+                heirs.insert(owner.clone(), (revision, found));
             }
+        }
+        for (home, heir) in heirs.values().flat_map(|(_, found)| found) {
+            matrix.add(*home, *heir);
         }
         for (home, heir) in self.decided.drain(..) {
             matrix.add(home, heir);
         }
         matrix
     }
-}
-
-fn heir_of(deciding: &str, others: &[&Member]) -> Option<u32> {
-    others
-        .iter()
-        .min_by_key(|m| election::rank(&m.name, deciding))
-        .map(|m| m.id)
 }

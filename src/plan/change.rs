@@ -23,6 +23,8 @@ pub enum Stage {
     Serve,
     /// Services that go.
     Withdraw,
+    /// Records for ExternalDNS, new, changed and gone.
+    Publish,
     /// Advertisements that go.
     Unadvertise,
     /// MetalLB's pools that go.
@@ -140,6 +142,8 @@ pub enum Cause {
     Retirement,
     /// It is wanted no more.
     Unwanted,
+    /// Other addresses or another name are to be published.
+    Dns,
     /// The status has changed.
     Status,
     /// A finalizer.
@@ -157,6 +161,7 @@ impl Cause {
             Self::Home => "home",
             Self::Retirement => "retirement",
             Self::Unwanted => "unwanted",
+            Self::Dns => "dns",
             Self::Status => "status",
             Self::Finalizer => "finalizer",
         }

@@ -7,6 +7,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::ability::{self, Trouble};
+use super::load_balancer::earlier;
+use super::own_pool::Given;
 use super::pool::PoolView;
 use crate::api::{L2LoadBalancer, OnCordon};
 use crate::selector::Selector;
@@ -22,10 +25,12 @@ pub(super) struct NodeView {
     /// Its label `kubernetes.io/hostname` is there and no other node has the same.
     pub identifiable: bool,
     pub labels: BTreeMap<String, String>,
-    /// Ready, with a network, not on its way out.
-    pub well: bool,
+    /// Why it cannot announce.
+    pub trouble: Option<Trouble>,
     pub cordoned: bool,
     pub drained: bool,
+    /// Cordoned, and MetalLB is the one that announces nothing from such a node.
+    pub silenced: bool,
     /// Labelled against use by load balancers, or being deleted.
     pub excluded: bool,
     pub since: Option<Timestamp>,
@@ -34,9 +39,12 @@ pub(super) struct NodeView {
 impl NodeView {
     /// What a load balancer of a pool may expect of the node.
     pub fn standing(&self, on_cordon: OnCordon) -> Standing {
-        if !self.well {
+        if self.trouble.is_some() {
             Standing::Lost
-        } else if self.drained || (self.cordoned && on_cordon == OnCordon::Handover) {
+        } else if self.drained
+            || self.silenced
+            || (self.cordoned && on_cordon == OnCordon::Handover)
+        {
             Standing::Draining
         } else {
             Standing::Serving
@@ -62,6 +70,10 @@ pub(super) struct Member {
     pub value: Arc<str>,
     pub hostname: String,
     pub standing: Standing,
+    /// Why it is lost.
+    pub trouble: Option<Trouble>,
+    /// MetalLB announces nothing from it, although it is well: it is cordoned.
+    pub silenced: bool,
     pub since: Option<Timestamp>,
     /// Number of the node in the planner's tables.
     pub id: u32,
@@ -84,11 +96,14 @@ pub(super) struct CandidateSet {
 
 impl CandidateSet {
     pub fn member(&self, value: &str) -> Option<&Member> {
-        let found = self
-            .members
+        self.members.get(self.position(value)?)
+    }
+
+    /// Where a member is among the members.
+    pub fn position(&self, value: &str) -> Option<usize> {
+        self.members
             .binary_search_by(|m| (*m.value).cmp(value))
-            .ok()?;
-        self.members.get(found)
+            .ok()
     }
 }
 
@@ -102,8 +117,14 @@ pub(super) struct Environment {
     pub order: Vec<Key>,
     /// Who named an address in `spec.addresses`: the oldest.
     pub reserved: HashMap<IpAddr, Key>,
+    /// Who publishes a name.
+    pub names: HashMap<String, Key>,
     /// Addresses of nodes, which are never given out.
     pub node_addresses: HashMap<IpAddr, String>,
+    /// When a node changes its standing if nothing happens before.
+    pub deadline: Option<Timestamp>,
+    /// What MetalLB has of ours.
+    pub given: Given,
     sets: BTreeMap<(String, Selector), Arc<CandidateSet>>,
 }
 
@@ -111,7 +132,8 @@ impl Environment {
     /// Reads it from the world. What did not change since `previous` is the
     /// same `Arc`, by which [`super::Planner`] knows that it did not.
     pub fn read(world: &World, previous: &Self) -> Self {
-        let nodes = read_nodes(world);
+        let mut deadline = None;
+        let nodes = read_nodes(world, &mut deadline);
         let by_value = nodes
             .iter()
             .enumerate()
@@ -140,7 +162,7 @@ impl Environment {
             .values()
             .flat_map(|n| n.addresses.iter().map(|a| (*a, n.name.clone())))
             .collect();
-        let pools = super::pool::read_all(world)
+        let pools: BTreeMap<String, Arc<PoolView>> = super::pool::read_all(world)
             .into_iter()
             .map(|view| {
                 let same = previous
@@ -151,13 +173,20 @@ impl Environment {
                 (view.name.clone(), same.unwrap_or_else(|| Arc::new(view)))
             })
             .collect();
+        let names = super::dns::claims(world, &pools, &order);
+        for pool in pools.values() {
+            deadline = earlier(deadline, pool.lacking.until);
+        }
         Self {
+            deadline,
             nodes,
             by_value,
             pools,
             order,
             reserved,
+            names,
             node_addresses,
+            given: Given::read(world),
             sets: BTreeMap::new(),
         }
     }
@@ -187,13 +216,22 @@ impl Environment {
         let (good, bad): (Vec<_>, Vec<_>) = selected.partition(|n| n.identifiable);
         let mut members: Vec<Member> = good
             .into_iter()
-            .map(|n| Member {
-                name: n.name.clone(),
-                value: Arc::clone(&n.value),
-                hostname: n.hostname.clone().unwrap_or_default(),
-                standing: n.standing(pool.on_cordon),
-                since: n.since,
-                id: ids.id(&n.value),
+            .map(|n| {
+                let lacks = pool.lacking.nodes.contains(&n.name);
+                let trouble = n.trouble.or(lacks.then_some(Trouble::NoInterface));
+                Member {
+                    name: n.name.clone(),
+                    value: Arc::clone(&n.value),
+                    hostname: n.hostname.clone().unwrap_or_default(),
+                    standing: match trouble {
+                        Some(_) => Standing::Lost,
+                        None => n.standing(pool.on_cordon),
+                    },
+                    trouble,
+                    silenced: n.silenced,
+                    since: n.since,
+                    id: ids.id(&n.value),
+                }
             })
             .collect();
         members.sort_by(|a, b| a.value.cmp(&b.value));
@@ -249,7 +287,7 @@ impl NodeIds {
     }
 }
 
-fn read_nodes(world: &World) -> Vec<NodeView> {
+fn read_nodes(world: &World, deadline: &mut Option<Timestamp>) -> Vec<NodeView> {
     let mut hostnames: HashMap<&str, u32> = HashMap::new();
     for node in world.nodes.values() {
         if let Some(hostname) = node.hostname() {
@@ -263,18 +301,23 @@ fn read_nodes(world: &World) -> Vec<NodeView> {
     world
         .nodes
         .values()
-        .map(|node| NodeView {
-            name: node.name.clone(),
-            value: node.value().into(),
-            hostname: node.hostname().map(str::to_owned),
-            identifiable: is_unique(node),
-            labels: node.labels.clone(),
-            well: node.ready && !node.network_unavailable,
-            cordoned: node.cordoned,
-            drained: node.drained,
-            excluded: node.terminating
-                || (node.is_excluded() && !world.options.ignore_exclude_label),
-            since: node.since,
+        .map(|node| {
+            let ability = ability::of_node(world, node);
+            *deadline = earlier(*deadline, ability.until);
+            NodeView {
+                name: node.name.clone(),
+                value: node.value().into(),
+                hostname: node.hostname().map(str::to_owned),
+                identifiable: is_unique(node),
+                labels: node.labels.clone(),
+                trouble: ability.trouble,
+                cordoned: node.cordoned,
+                drained: node.drained,
+                silenced: node.cordoned && world.capabilities.cordon_silences(),
+                excluded: node.terminating
+                    || (node.is_excluded() && !world.options.ignore_exclude_label),
+                since: ability.since,
+            }
         })
         .collect()
 }

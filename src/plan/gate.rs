@@ -35,6 +35,7 @@ impl Gate {
                     && Arc::ptr_eq(&a.pool, &b.pool)
                     && Arc::ptr_eq(&a.set, &b.set)
                     && a.families == b.families
+                    && a.dns == b.dns
             }
             (Self::Shut { verdict: a, .. }, Self::Shut { verdict: b, .. }) => a == b,
             (Self::Leaving, Self::Leaving) => true,
@@ -154,6 +155,7 @@ fn open(
     pool.usable()?;
     let families = families(world, object, &pool)?;
     let set = environment.candidates(&pool, &own, previous, ids);
+    let dns = super::dns::permission(key, object, &pool, &environment.names);
     Ok(Served {
         key: key.clone(),
         object: Arc::clone(object),
@@ -161,6 +163,7 @@ fn open(
         set,
         families,
         retirement,
+        dns,
     })
 }
 

@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::announcement::{Seen, overruled};
 use super::books::Books;
 use super::environment::{CandidateSet, Environment, Member, Standing};
+use super::own_pool;
 use super::pin::Situation;
 use super::pool::PoolView;
+use super::status::describe;
 use crate::address::Family;
 use crate::api::{L2LoadBalancer, Reason, SlotPhase, names};
 use crate::world::{Child, Key, Kind, ObjectRef, World};
@@ -23,6 +26,8 @@ pub(super) struct Served {
     pub set: Arc<CandidateSet>,
     pub families: Vec<Family>,
     pub retirement: jiff::SignedDuration,
+    /// Whether it may publish its name, if it asks for one.
+    pub dns: Option<super::dns::Permission>,
 }
 
 /// One slot as it should be, and as it is seen.
@@ -36,8 +41,15 @@ pub struct SlotPlan {
     pub pin: String,
     /// Its addresses, in the order of the Service's families.
     pub addresses: Vec<IpAddr>,
+    /// MetalLB's IPAddressPool that they lie in: the one that all slots of the
+    /// L2AddressPool share, or its own.
+    pub address_pool: String,
     /// When it is deleted because its home left.
     pub retire_at: Option<Timestamp>,
+    /// Other live nodes could stand by, and none does.
+    pub exposed: bool,
+    /// The foreign L2Advertisement by which another node wins its election.
+    pub drawn: Option<String>,
     /// The node that reports to announce it.
     pub announced_by: Option<String>,
     /// That node is alive, as far as is known.
@@ -48,8 +60,17 @@ pub struct SlotPlan {
     pub phase: SlotPhase,
     /// What a person should know about it.
     pub message: Option<String>,
+    /// Why it is not announced by its home, where that is more than the phase says.
+    pub reason: Option<Reason>,
     /// Its Service cannot be made: why.
     pub blocked: Option<(Reason, String)>,
+}
+
+impl SlotPlan {
+    /// Whether its addresses lie in a pool that it has for itself.
+    pub fn has_own_pool(&self) -> bool {
+        names::is_own_pool(&self.address_pool)
+    }
 }
 
 /// A balancer node that has no slot, and what was missing.
@@ -132,9 +153,11 @@ pub(super) fn decide(
             .max_nodes
             .map_or(usize::MAX, |m| m as usize),
     );
-    retire(world.now, served, &mut drafts, books, &mut result);
-    join(world, served, &mut drafts, books, &mut result);
-    drafts.sort_by_key(|d| d.number);
+    if !is_at_rest(served, &drafts, result.wanted) {
+        retire(world.now, served, &mut drafts, books, &mut result);
+        join(world, served, &mut drafts, books, &mut result);
+        drafts.sort_by_key(|d| d.number);
+    }
     for draft in drafts {
         if let Some(slot) = finish(world, environment, served, draft, books, &mut result) {
             result.slots.push(slot);
@@ -142,6 +165,19 @@ pub(super) fn decide(
     }
     result.slots.sort_by_key(|s| s.number);
     result
+}
+
+/// Whether every balancer node has its slot, and none is too many: then
+/// nothing retires or joins. It is so nearly always, and quickly seen.
+fn is_at_rest(served: &Served, drafts: &[Draft], wanted: usize) -> bool {
+    let mut has_slot = vec![false; served.set.members.len()];
+    let mut is_first = |draft: &Draft| {
+        let member = served.set.position(&draft.home);
+        member
+            .and_then(|m| has_slot.get_mut(m))
+            .is_some_and(|has| !std::mem::replace(has, true))
+    };
+    drafts.len() == wanted && drafts.iter().all(|d| d.retire_at.is_none() && is_first(d))
 }
 
 /// Decides which slots stay, which retire, and drops those whose time has come.
@@ -312,29 +348,31 @@ fn finish(
     books: &mut Books<'_>,
     result: &mut Slots,
 ) -> Option<SlotPlan> {
+    let new_key;
     let key = match &draft.child {
-        Some(child) => child.key.clone(),
-        None => Key::new(
-            served.key.namespace.clone(),
-            names::service_name(&served.key.name, draft.number),
-        ),
+        Some(child) => &child.key,
+        None => {
+            let name = names::service_name(&served.key.name, draft.number);
+            new_key = Key::new(served.key.namespace.clone(), name);
+            &new_key
+        }
     };
-    let home_name = display_name(environment, &draft.home);
     let mut blocked = None;
-    let addresses = if draft.child.is_none() && world.foreign_services.contains_key(&key) {
+    let addresses = if draft.child.is_none() && world.foreign_services.contains_key(key) {
         blocked = Some((
             Reason::NameTaken,
             format!("Service {key} exists and is not ours: rename or delete it"),
         ));
         Vec::new()
     } else {
-        match super::address::addresses(world, served, &draft.home, draft.child.as_deref(), books) {
+        let child = draft.child.as_deref();
+        match super::address::addresses(world, served, key, &draft.home, child, books) {
             Ok(addresses) => addresses,
             Err(families) => {
                 let family = families.first().copied().unwrap_or(Family::IPv4);
                 let in_use = books.in_use(&served.pool, family);
                 result.unmet.push(Unmet {
-                    node: home_name.clone(),
+                    node: display_name(environment, &draft.home),
                     families,
                     in_use,
                 });
@@ -343,6 +381,15 @@ fn finish(
             }
         }
     };
+    let pool = &served.pool.name;
+    let address_pool = {
+        let child = draft.child.as_deref();
+        own_pool::name(world, environment, pool, key, child, &addresses)
+    };
+    let own = names::is_own_pool(&address_pool);
+    if own && blocked.is_none() {
+        blocked = own_pool::blocked(world, &address_pool, pool);
+    }
     let refusal = if world.refusals.is_empty() {
         None
     } else {
@@ -357,7 +404,8 @@ fn finish(
             format!("Service {key} was refused: {}", refusal.message),
         ));
     }
-    let seen = Seen::of(world, environment, &key, draft.child.as_deref(), &addresses);
+    let child = draft.child.as_deref();
+    let seen = Seen::of(world, environment, Some(served), key, child, &addresses);
     let announcer = seen
         .live
         .iter()
@@ -371,6 +419,7 @@ fn finish(
         pin: current,
         announcer,
         deciding: deciding.as_deref(),
+        own,
         now: world.now,
         hold_down: world.options.hold_down,
     }
@@ -380,8 +429,13 @@ fn finish(
     }
     result.until(pin.until);
     result.until(draft.retire_at.filter(|at| *at > world.now));
+    let by_order = deciding.as_deref().filter(|_| own);
+    let set = &served.set;
     let mut slot = SlotPlan {
         number: draft.number,
+        address_pool,
+        exposed: by_order.is_some_and(|d| own_pool::is_exposed(set, &pin.to, d)),
+        drawn: by_order.and_then(|d| own_pool::drawn(served, &pin.to, d)),
         announced_by: seen.shown(environment, &pin.to),
         live: !seen.live.is_empty(),
         allocated: seen.allocated,
@@ -391,9 +445,15 @@ fn finish(
         retire_at: draft.retire_at,
         phase: SlotPhase::Pending,
         message: None,
+        reason: None,
         blocked,
     };
-    super::status::describe(&mut slot, environment, &served.set, &result.held);
+    if let Some(child) = child.filter(|_| slot.pin == slot.home) {
+        let (reason, until) = overruled(world, served, child, &seen, deciding.as_deref());
+        slot.reason = reason;
+        result.until(until);
+    }
+    describe(&mut slot, world, environment, served, &result.held);
     Some(slot)
 }
 
@@ -402,15 +462,13 @@ pub(super) fn frozen(world: &World, environment: &Environment, key: &Key) -> Slo
     let mut result = Slots::default();
     let children = world.children.get(key).into_iter().flat_map(|c| c.values());
     for child in children.filter(|c| !c.terminating) {
-        let seen = Seen::of(
-            world,
-            environment,
-            &child.key,
-            Some(child),
-            &child.addresses,
-        );
+        let (key, addresses) = (&child.key, &child.addresses);
+        let seen = Seen::of(world, environment, None, key, Some(child), addresses);
         let mut slot = SlotPlan {
             number: child.slot,
+            address_pool: child.address_pool.clone().unwrap_or_default(),
+            exposed: false,
+            drawn: None,
             home: child.home.clone(),
             pin: child.pin.clone(),
             addresses: child.addresses.clone(),
@@ -420,6 +478,7 @@ pub(super) fn frozen(world: &World, environment: &Environment, key: &Key) -> Slo
             allocated: seen.allocated,
             phase: SlotPhase::Pending,
             message: None,
+            reason: None,
             blocked: None,
         };
         super::status::describe_frozen(&mut slot, environment);
@@ -427,54 +486,6 @@ pub(super) fn frozen(world: &World, environment: &Environment, key: &Key) -> Slo
     }
     result.wanted = result.slots.len();
     result
-}
-
-/// What is seen of a slot's announcement.
-struct Seen<'a> {
-    /// Nodes that say they announce it, and are alive as far as is known.
-    live: Vec<&'a str>,
-    all: Vec<&'a str>,
-    allocated: bool,
-}
-
-impl<'a> Seen<'a> {
-    fn of(
-        world: &'a World,
-        environment: &Environment,
-        key: &Key,
-        child: Option<&Child>,
-        addresses: &[IpAddr],
-    ) -> Self {
-        let all: Vec<&str> = world.announcers(key).collect();
-        let live = all
-            .iter()
-            .copied()
-            .filter(|n| {
-                environment
-                    .node(&names::node_value(n))
-                    .is_some_and(|n| n.well)
-            })
-            .collect();
-        let allocated = child.is_some_and(|c| {
-            !addresses.is_empty() && addresses.iter().all(|a| c.allocated.contains(a))
-        });
-        Self {
-            live,
-            all,
-            allocated,
-        }
-    }
-
-    /// The announcer to show: the pinned node if it says so, else a live one.
-    fn shown(&self, environment: &Environment, pin: &str) -> Option<String> {
-        let pinned = environment.node(pin).map(|n| n.name.as_str());
-        let found = pinned
-            .filter(|p| self.live.contains(p))
-            .or_else(|| self.live.first().copied());
-        found
-            .or_else(|| self.all.first().copied())
-            .map(str::to_owned)
-    }
 }
 
 /// A node's name for people, from its label value.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -15,11 +15,15 @@ use super::load_balancer::earlier;
 use super::neighbours::pool_labels;
 use super::pool::{PoolView, ip_address_pool_ref, is_ours, owned_pool};
 use super::writing::{content_of, hold_back};
-use crate::address::AddressRange;
+use crate::address::{AddressRange, RangeSet};
 use crate::api::names;
-use crate::metallb::{L2AdvertisementSpec, PreferredNodeSelector};
+use crate::metallb::{L2AdvertisementSpec, PREFERENCE, PreferredNodeSelector};
 use crate::selector;
 use crate::world::{Key, Kind, LINGER, ObjectRef, World};
+
+/// [`LINGER`] where no speaker reports what it announces: long enough for it
+/// to hear that the Service is gone.
+const UNSEEN: SignedDuration = SignedDuration::from_secs(5);
 
 /// The objects of one pool, and how to get there.
 #[derive(Clone, Debug, Default)]
@@ -30,13 +34,16 @@ pub(super) struct PoolObjects {
     pub deadline: Option<Timestamp>,
 }
 
-/// Plans the objects of a pool. `in_use` are addresses outside its ranges
-/// that Services hold; `served` says whether any Service has one of its addresses.
+/// Plans the objects that the slots of a pool share. `in_use` are addresses
+/// outside its ranges that Services hold; `own` are addresses that lie, or
+/// will lie, in slots' own pools; `served` says whether any Service has one of
+/// its addresses.
 pub(super) fn plan(
     world: &World,
     environment: &Environment,
     view: &PoolView,
     in_use: &[AddressRange],
+    own: &RangeSet,
     served: bool,
 ) -> PoolObjects {
     let mut result = PoolObjects::default();
@@ -44,56 +51,77 @@ pub(super) fn plan(
         leave(world, view, &mut result);
         return result;
     }
-    if !view.accepted.holds || !world.capabilities.can_prefer() {
+    if !view.accepted.holds || !world.capabilities.installed {
         return result;
     }
     protect(world, view, &mut result);
-    let spec = view.ip_address_pool(in_use.iter().copied(), &world.options.metallb_namespace);
+    let addresses = if world.capabilities.can_prefer() {
+        view.ranges.plus(in_use.iter().copied()).minus(own)
+    } else {
+        // A MetalLB that was downgraded: what is in use stays where it is, and
+        // leaves room for the pools of new slots.
+        in_shared_pool(world, &view.name).minus(own)
+    };
     let object = ip_address_pool_ref(world, &view.name);
-    let live = world.ip_address_pools.get(&object.key.name);
-    let manifest = manifest(view, &object, &spec, BTreeMap::new());
-    result.wanted.push(manifest.clone());
-    let live_spec = live.map(|l| (l.metadata(), l.valid().map(|v| json!(v.spec))));
-    write(
+    let name = object.key.name.clone();
+    let writing = Writing {
         world,
         view,
-        Stage::Pool,
-        object,
-        manifest,
-        live_spec,
-        &mut result,
-    );
-    if view.configured.holds || view.exists {
-        advertise(world, environment, view, &mut result);
+        unit: &name,
+    };
+    if addresses.is_empty() {
+        let live = world.ip_address_pools.get(&name);
+        if let Some(live) = live.filter(|p| is_ours(p.metadata(), &view.name)) {
+            let (kind, meta) = (Kind::IpAddressPool, live.metadata());
+            withdraw(world, kind, &name, meta, &mut result);
+        }
+    } else {
+        let spec = view.ip_address_pool(&addresses, &world.options.metallb_namespace);
+        let manifest = manifest(view, &object, &spec, []);
+        writing.write(Stage::Pool, object, manifest, &mut result);
     }
+    let advertised = (view.configured.holds || view.exists) && !addresses.is_empty();
+    advertise(environment, &writing, advertised, &mut result);
     result
 }
 
-/// Makes, mends and removes the advertisements of a pool.
-fn advertise(world: &World, environment: &Environment, view: &PoolView, result: &mut PoolObjects) {
-    let mut wanted = BTreeSet::new();
+/// The addresses of the Services that share a pool.
+fn in_shared_pool(world: &World, pool: &str) -> RangeSet {
+    let children = world.children.values().flat_map(|slots| slots.values());
+    children
+        .filter(|c| c.pool == pool && !c.has_own_pool())
+        .flat_map(|c| c.all_addresses())
+        .map(AddressRange::single)
+        .collect()
+}
+
+/// Makes, mends and removes the advertisements that slots of a pool share. A
+/// MetalLB without preferences is only given those that are missing: the ones
+/// that exist would lose a part.
+fn advertise(
+    environment: &Environment,
+    writing: &Writing<'_>,
+    wanted: bool,
+    result: &mut PoolObjects,
+) {
+    let Writing { world, view, .. } = *writing;
+    let mut names = BTreeSet::new();
     for ((pool, _), set) in environment.sets() {
-        if pool != view.name {
+        if pool != view.name || !wanted {
             continue;
         }
         for member in &set.members {
             let (object, manifest) = advertisement(world, view, set, member);
-            result.wanted.push(manifest.clone());
-            wanted.insert(object.key.name.clone());
-            let live = world.l2_advertisements.get(&object.key.name);
-            let live_spec = live.map(|l| (l.metadata(), l.valid().map(|v| json!(v.spec))));
-            write(
-                world,
-                view,
-                Stage::Advertise,
-                object,
-                manifest,
-                live_spec,
-                result,
-            );
+            let name = object.key.name.clone();
+            if world.capabilities.can_prefer() || !world.l2_advertisements.contains_key(&name) {
+                writing.write(Stage::Advertise, object, manifest, result);
+            }
+            names.insert(name);
         }
     }
-    let unwanted = ours(world, &view.name).filter(|(name, _)| !wanted.contains(*name));
+    let wanted = names;
+    let unwanted = ours(world, &view.name)
+        .filter(|(name, _)| !wanted.contains(*name) && !names::is_own_pool(name));
     let unwanted: Vec<_> = unwanted.collect();
     if unwanted.is_empty() {
         return;
@@ -101,14 +129,7 @@ fn advertise(world: &World, environment: &Environment, view: &PoolView, result: 
     let used = used_advertisements(world, &view.name);
     for (name, meta) in unwanted {
         if !used.contains(name) {
-            withdraw(
-                world,
-                Stage::Unadvertise,
-                Kind::L2Advertisement,
-                name,
-                meta,
-                result,
-            );
+            withdraw(world, Kind::L2Advertisement, name, meta, result);
         }
     }
 }
@@ -118,32 +139,32 @@ fn advertise(world: &World, environment: &Environment, view: &PoolView, result: 
 /// announces an address refuses a configuration without it.
 fn leave(world: &World, view: &PoolView, result: &mut PoolObjects) {
     for (name, meta) in ours(world, &view.name) {
-        withdraw(
-            world,
-            Stage::Unadvertise,
-            Kind::L2Advertisement,
-            name,
-            meta,
-            result,
-        );
+        withdraw(world, Kind::L2Advertisement, name, meta, result);
     }
-    let object = ip_address_pool_ref(world, &view.name);
-    let pool = world.ip_address_pools.get(&object.key.name);
-    if let Some(pool) = pool.filter(|p| is_ours(p.metadata(), &view.name)) {
-        let name = object.key.name.clone();
-        withdraw(
-            world,
-            Stage::Unpool,
-            Kind::IpAddressPool,
-            &name,
-            pool.metadata(),
-            result,
-        );
+    let mut pools = world
+        .ip_address_pools
+        .iter()
+        .filter(|(_, pool)| is_ours(pool.metadata(), &view.name))
+        .peekable();
+    if pools.peek().is_some() {
+        for (name, pool) in pools {
+            let (kind, meta) = (Kind::IpAddressPool, pool.metadata());
+            withdraw(world, kind, name, meta, result);
+        }
     } else if has_finalizer(world, &view.name) {
         result
             .changes
             .push(finalizer(world, view, Stage::Release, false));
     }
+}
+
+/// Everything that MetalLB reads of a pool, the advertisements first.
+fn all(world: &World) -> impl Iterator<Item = (Kind, &String, &ObjectMeta)> {
+    let advertisements = world.l2_advertisements.iter();
+    let pools = world.ip_address_pools.iter();
+    advertisements
+        .map(|(name, stored)| (Kind::L2Advertisement, name, stored.metadata()))
+        .chain(pools.map(|(name, stored)| (Kind::IpAddressPool, name, stored.metadata())))
 }
 
 /// Removes MetalLB objects of ours whose L2AddressPool is no more.
@@ -159,61 +180,65 @@ pub(super) fn orphans(world: &World) -> PoolObjects {
                     .all(|c| c.pool != pool)
         })
     };
-    for (name, stored) in &world.l2_advertisements {
-        if lost(stored.metadata()) {
-            let meta = stored.metadata();
-            withdraw(
-                world,
-                Stage::Unadvertise,
-                Kind::L2Advertisement,
-                name,
-                meta,
-                &mut result,
-            );
-        }
+    for (kind, name, meta) in all(world).filter(|(_, _, meta)| lost(meta)) {
+        withdraw(world, kind, name, meta, &mut result);
     }
-    for (name, stored) in &world.ip_address_pools {
-        if lost(stored.metadata()) {
-            let meta = stored.metadata();
-            withdraw(
-                world,
-                Stage::Unpool,
-                Kind::IpAddressPool,
-                name,
-                meta,
-                &mut result,
-            );
+    result
+}
+
+/// Removes slots' own pools and advertisements that no slot has any more.
+/// `wanted` are the names of those that slots have or will have.
+pub(super) fn unused_own(world: &World, wanted: &BTreeSet<&str>) -> PoolObjects {
+    let mut result = PoolObjects::default();
+    for (kind, name, meta) in all(world) {
+        // Without its L2AddressPool it is an orphan.
+        let ours = owned_pool(meta).is_some_and(|pool| world.pools.contains_key(pool));
+        if names::is_own_pool(name) && ours && !wanted.contains(name.as_str()) {
+            withdraw(world, kind, name, meta, &mut result);
         }
     }
     result
 }
 
+/// Until when a Service that went is thought to be announced still.
+fn lingers(world: &World, service: &Key, departed: Timestamp) -> Option<Timestamp> {
+    let announced = if world.capabilities.reports_announcers() {
+        world.announcers.contains_key(service).then_some(LINGER)
+    } else {
+        Some(UNSEEN)
+    };
+    let until = departed.checked_add(announced?).ok()?;
+    (until > world.now).then_some(until)
+}
+
 /// Deletes an object, unless a speaker still announces a Service that went a
 /// moment ago.
-fn withdraw(
-    world: &World,
-    stage: Stage,
-    kind: Kind,
-    name: &str,
-    meta: &ObjectMeta,
-    result: &mut PoolObjects,
-) {
+fn withdraw(world: &World, kind: Kind, name: &str, meta: &ObjectMeta, result: &mut PoolObjects) {
     if meta.deletion_timestamp.is_some() {
         return;
     }
-    let lingering = world
-        .departed
-        .iter()
-        .filter(|(service, _)| world.announcers.contains_key(service))
-        .filter_map(|(_, at)| at.checked_add(LINGER).ok())
-        .filter(|until| *until > world.now)
-        .min();
+    let lingering = match names::own_pool_service(name) {
+        Some((namespace, service)) => {
+            let service = Key::new(namespace, service);
+            let departed = world.departed.get(&service);
+            departed.and_then(|at| lingers(world, &service, *at))
+        }
+        None => world
+            .departed
+            .iter()
+            .filter_map(|(service, at)| lingers(world, service, *at))
+            .min(),
+    };
     if lingering.is_some() {
         result.deadline = earlier(result.deadline, lingering);
         return;
     }
     let change = Change {
-        stage,
+        // A pool goes after what advertises it.
+        stage: match kind {
+            Kind::L2Advertisement => Stage::Unadvertise,
+            _ => Stage::Unpool,
+        },
         object: ObjectRef {
             kind,
             key: Key::new(world.options.metallb_namespace.clone(), name.to_owned()),
@@ -293,14 +318,22 @@ fn advertisement(
             vec![set.selector.to_label_selector()]
         },
         interfaces: view.interfaces.clone(),
-        service_selectors: vec![selector::labels([
-            (names::CANDIDATES, set.id.as_str()),
-            (names::PIN, &member.value),
-        ])],
-        preferred_node_selectors: vec![PreferredNodeSelector {
-            weight: 100,
-            preference: selector::one_label(names::HOSTNAME, &member.hostname),
-        }],
+        service_selectors: if world.capabilities.service_selectors {
+            vec![selector::labels([
+                (names::CANDIDATES, set.id.as_str()),
+                (names::PIN, &member.value),
+            ])]
+        } else {
+            Vec::new()
+        },
+        preferred_node_selectors: if world.capabilities.can_prefer() {
+            vec![PreferredNodeSelector {
+                weight: PREFERENCE,
+                preference: selector::one_label(names::HOSTNAME, &member.hostname),
+            }]
+        } else {
+            Vec::new()
+        },
     };
     let object = ObjectRef {
         kind: Kind::L2Advertisement,
@@ -309,21 +342,21 @@ fn advertisement(
             names::advertisement_name(&view.name, &set.id, &member.value),
         ),
     };
-    let labels = BTreeMap::from([
+    let labels = [
         (names::CANDIDATES.to_owned(), set.id.clone()),
         (names::PIN.to_owned(), member.value.to_string()),
-    ]);
+    ];
     let manifest = manifest(view, &object, &spec, labels);
     (object, manifest)
 }
 
 /// The object as it is applied, with a digest of its spec: a field that is
 /// wanted no more is seen by the digest alone.
-fn manifest(
+pub(super) fn manifest(
     view: &PoolView,
     object: &ObjectRef,
     spec: &impl Serialize,
-    more_labels: BTreeMap<String, String>,
+    more_labels: impl IntoIterator<Item = (String, String)>,
 ) -> Value {
     let mut labels = pool_labels(&view.name);
     labels.extend(more_labels);
@@ -356,54 +389,87 @@ fn manifest(
     })
 }
 
-/// Writes an object if it is not as wanted, and not somebody else's.
-fn write(
-    world: &World,
-    view: &PoolView,
-    stage: Stage,
-    object: ObjectRef,
-    mut manifest: Value,
-    live: Option<(&ObjectMeta, Option<Value>)>,
-    result: &mut PoolObjects,
-) {
-    let content = content_of(&manifest);
-    let (action, cause) = match live {
-        None => (Action::Create(manifest.into()), Cause::New),
-        Some((meta, _)) if !is_ours(meta, &view.name) => return,
-        Some((meta, _)) if meta.deletion_timestamp.is_some() => return,
-        Some((meta, spec)) => {
-            let digest = |m: &Value| m["metadata"]["annotations"][names::TEMPLATE].clone();
-            let have = meta
-                .annotations
-                .as_ref()
-                .and_then(|a| a.get(names::TEMPLATE));
-            let cause = if digest(&manifest).as_str() != have.map(String::as_str) {
-                Cause::Spec
-            } else if spec.is_none_or(|have| !covers(&manifest["spec"], &have))
-                || !labels_cover(&manifest, meta)
-            {
-                Cause::Drift
-            } else {
-                return;
-            };
-            manifest["metadata"]["resourceVersion"] = json!(meta.resource_version);
-            (Action::Apply(manifest.into()), cause)
-        }
-    };
-    let change = Change {
-        stage,
-        object,
-        action,
-        cause,
-        pool: Some(view.name.clone()),
-        content,
-    };
-    let (change, until) = hold_back(world, change);
-    result.deadline = earlier(result.deadline, until);
-    result.changes.extend(change);
+/// What the writes of MetalLB's objects have in common.
+pub(super) struct Writing<'a> {
+    pub world: &'a World,
+    pub view: &'a PoolView,
+    /// The IPAddressPool that they are for: what needs it waits for them.
+    pub unit: &'a str,
 }
 
-fn labels_cover(manifest: &Value, meta: &ObjectMeta) -> bool {
+impl Writing<'_> {
+    /// Notes that an object is wanted, and writes it if it is not as wanted,
+    /// and not somebody else's.
+    pub fn write(
+        &self,
+        stage: Stage,
+        object: ObjectRef,
+        mut manifest: Value,
+        result: &mut PoolObjects,
+    ) {
+        result.wanted.push(manifest.clone());
+        let content = content_of(&manifest);
+        let (action, cause) = match self.live(&object) {
+            None => (Action::Create(manifest.into()), Cause::New),
+            Some((meta, _)) if !is_ours(meta, &self.view.name) => return,
+            Some((meta, _)) if meta.deletion_timestamp.is_some() => return,
+            Some((meta, spec)) => {
+                let Some(cause) = difference(&manifest, meta, spec) else {
+                    return;
+                };
+                manifest["metadata"]["resourceVersion"] = json!(meta.resource_version);
+                (Action::Apply(manifest.into()), cause)
+            }
+        };
+        let change = Change {
+            stage,
+            object,
+            action,
+            cause,
+            pool: Some(self.unit.to_owned()),
+            content,
+        };
+        let (change, until) = hold_back(self.world, change);
+        result.deadline = earlier(result.deadline, until);
+        result.changes.extend(change);
+    }
+
+    /// Metadata and spec of the object that exists.
+    fn live(&self, object: &ObjectRef) -> Option<(&ObjectMeta, Option<Value>)> {
+        let name = &object.key.name;
+        match object.kind {
+            Kind::IpAddressPool => {
+                let live = self.world.ip_address_pools.get(name)?;
+                Some((live.metadata(), live.valid().map(|v| json!(v.spec))))
+            }
+            _ => {
+                let live = self.world.l2_advertisements.get(name)?;
+                Some((live.metadata(), live.valid().map(|v| json!(v.spec))))
+            }
+        }
+    }
+}
+
+/// Why an object that exists must be written again, if it must.
+fn difference(manifest: &Value, meta: &ObjectMeta, spec: Option<Value>) -> Option<Cause> {
+    let annotations = meta.annotations.as_ref();
+    let have = annotations.and_then(|a| a.get(names::TEMPLATE));
+    let wanted = &manifest["metadata"];
+    if wanted["annotations"][names::TEMPLATE].as_str() != have.map(String::as_str) {
+        let pin = meta.labels.as_ref().and_then(|l| l.get(names::PIN));
+        let moved = wanted["labels"][names::PIN].as_str() != pin.map(String::as_str);
+        Some(if moved { Cause::Pin } else { Cause::Spec })
+    } else if spec.is_none_or(|have| !covers(&manifest["spec"], &have))
+        || !labels_cover(manifest, meta)
+    {
+        Some(Cause::Drift)
+    } else {
+        None
+    }
+}
+
+/// Whether the object has the labels of the manifest.
+pub(super) fn labels_cover(manifest: &Value, meta: &ObjectMeta) -> bool {
     let wanted = manifest["metadata"]["labels"].as_object();
     wanted.into_iter().flatten().all(|(key, value)| {
         meta.labels

@@ -11,24 +11,33 @@
 //! 4. `status`: phases, conditions and events;
 //! 5. the differences from the world, as [`Change`]s.
 
+mod ability;
 mod address;
+mod announcement;
 pub(crate) mod appraisal;
 mod books;
 mod change;
+pub(crate) mod dns;
 mod environment;
+mod evenness;
 pub(crate) mod gate;
+mod inference;
 mod load_balancer;
 mod metallb_objects;
 pub(crate) mod neighbours;
+mod own_pool;
 mod pin;
 pub(crate) mod pool;
 mod pool_status;
+mod rebalance;
 mod status;
 mod template;
 mod writing;
 
 pub use change::{Action, Body, Cause, Change, PlannedEvent, Stage};
+pub use evenness::{EVEN, Evenness, Spread};
 pub use load_balancer::SlotPlan;
+pub use rebalance::{Move, Rebalance, Scope, rebalance};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -37,16 +46,17 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 
-use crate::address::{AddressRange, Family};
+use crate::address::{AddressRange, Family, RangeSet};
 use crate::api::{
     ConditionType, FamilyCount, L2AddressPoolStatus, L2LoadBalancerStatus, Reason, names,
 };
+use crate::external_dns::Availability;
 use crate::metallb::Capabilities;
 use crate::world::{Child, Key, Kind, ObjectRef, Stored, World};
 use books::{Books, HeirCache};
 use environment::{Environment, NodeIds};
 use gate::Gate;
-use load_balancer::{Slots, earlier};
+use load_balancer::{Served, Slots, earlier};
 use template::ServiceTemplate;
 
 /// What should exist, and what must be written to get there.
@@ -73,6 +83,8 @@ pub struct LoadBalancerPlan {
     pub status: L2LoadBalancerStatus,
     /// Name of its pool, if it has one.
     pub pool: Option<String>,
+    /// The DNSEndpoint that should exist, if one should.
+    pub dns_endpoint: Option<Value>,
     template: Option<Arc<ServiceTemplate>>,
     changes: Vec<Change>,
     events: Vec<PlannedEvent>,
@@ -81,7 +93,10 @@ pub struct LoadBalancerPlan {
     held: FamilyCount,
     /// Addresses outside the pool's ranges that are still held.
     outside: Vec<AddressRange>,
+    /// The pools and advertisements that its slots have for themselves.
+    own_objects: Vec<Value>,
     set: Option<(String, String)>,
+    load: evenness::Load,
     settled: bool,
 }
 
@@ -104,6 +119,8 @@ pub struct PoolPlan {
     pub objects: Vec<Value>,
     /// Its status.
     pub status: L2AddressPoolStatus,
+    /// How evenly its addresses lie on its nodes.
+    pub evenness: Evenness,
 }
 
 /// Plans a world without memory of an earlier plan.
@@ -119,7 +136,9 @@ pub struct Planner {
     ids: NodeIds,
     heirs: HeirCache,
     memo: HashMap<Key, Memo>,
-    capabilities: Capabilities,
+    /// What MetalLB can do, and whether it is addressed under its old prefix.
+    metallb: (Capabilities, bool),
+    external_dns: Availability,
 }
 
 /// A load balancer's last plan and everything that it was made from.
@@ -136,8 +155,10 @@ impl Planner {
         let previous = std::mem::take(&mut self.environment);
         let mut environment = Environment::read(world, &previous);
         // What every load balancer depends on.
+        let metallb = (world.capabilities, world.needs_old_annotations());
         let same_ground = environment.nodes == previous.nodes
-            && world.capabilities == std::mem::replace(&mut self.capabilities, world.capabilities);
+            && metallb == std::mem::replace(&mut self.metallb, metallb)
+            && world.external_dns == std::mem::replace(&mut self.external_dns, world.external_dns);
         let gates: Vec<(Key, Gate)> = environment
             .order
             .clone()
@@ -148,7 +169,10 @@ impl Planner {
             })
             .collect();
         let mut memo = std::mem::take(&mut self.memo);
-        let mut plan = Plan::default();
+        let mut plan = Plan {
+            next_deadline: environment.deadline,
+            ..Plan::default()
+        };
         let mut heirs = std::mem::take(&mut self.heirs);
         let mut books = Books::new(world, &environment, &self.ids, &mut heirs);
         for (key, gate) in gates {
@@ -162,16 +186,15 @@ impl Planner {
             });
             let planned = match same {
                 Some(memo) => memo.plan,
-                None => Arc::new(plan_load_balancer(
-                    world,
-                    &environment,
-                    &key,
-                    &gate,
-                    &mut books,
-                )),
+                None => {
+                    let mut planned =
+                        plan_load_balancer(world, &environment, &key, &gate, &mut books);
+                    // What is remembered has nothing to write or to say.
+                    plan.changes.append(&mut planned.changes);
+                    plan.events.append(&mut planned.events);
+                    Arc::new(planned)
+                }
             };
-            plan.changes.extend(planned.changes.iter().cloned());
-            plan.events.extend(planned.events.iter().cloned());
             plan.next_deadline = earlier(plan.next_deadline, planned.deadline);
             self.memo.insert(
                 key.clone(),
@@ -185,6 +208,7 @@ impl Planner {
         }
         self.heirs = heirs;
         abandoned(world, &mut plan);
+        dns::abandoned(world, &mut plan);
         self.plan_pools(world, &environment, &mut plan);
         plan.changes
             .sort_by(|a, b| (a.stage, &a.object).cmp(&(b.stage, &b.object)));
@@ -200,6 +224,7 @@ impl Planner {
 
     fn plan_pools(&self, world: &World, environment: &Environment, plan: &mut Plan) {
         let mut tallies: BTreeMap<&str, (FamilyCount, i64, Vec<AddressRange>)> = BTreeMap::new();
+        let mut loads: BTreeMap<&str, Vec<&evenness::Load>> = BTreeMap::new();
         for planned in plan.load_balancers.values() {
             let Some(pool) = &planned.pool else { continue };
             let tally = tallies.entry(pool).or_default();
@@ -207,19 +232,36 @@ impl Planner {
             tally.0.ipv6 += planned.held.ipv6;
             tally.1 += 1;
             tally.2.extend(planned.outside.iter().copied());
+            loads.entry(pool).or_default().push(&planned.load);
         }
         let mut pools = BTreeMap::new();
-        let mut more = Vec::new();
+        let unused = unused_pools(world, plan);
+        plan.next_deadline = earlier(plan.next_deadline, unused.deadline);
+        let mut more = unused.changes;
+        let own = own_addresses(environment, plan);
+        let mut own_objects: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
+        for planned in plan.load_balancers.values() {
+            if let Some(pool) = &planned.pool {
+                let objects = own_objects.entry(pool).or_default();
+                objects.extend(planned.own_objects.iter().cloned());
+            }
+        }
         for (name, view) in &environment.pools {
             let (mut held, users, outside) = tallies.remove(name.as_str()).unwrap_or_default();
             pool_status::count_others(world, view, &mut held);
             let served = users_of(world, name);
-            let objects = metallb_objects::plan(world, environment, view, &outside, served);
+            let mut objects =
+                metallb_objects::plan(world, environment, view, &outside, &own, served);
+            let own = own_objects.remove(name.as_str());
+            objects.wanted.extend(own.into_iter().flatten());
             plan.next_deadline = earlier(plan.next_deadline, objects.deadline);
             // What is about to be gone needs no status.
             let released = objects.changes.iter().any(|c| c.stage == Stage::Release);
             more.extend(objects.changes);
-            let (status, change, events) = pool_status::plan(world, view, held, users);
+            let loads = loads.remove(name.as_str()).unwrap_or_default();
+            let evenness = evenness::of_pool(environment, name, loads);
+            let verdict = evenness.verdict(name);
+            let (status, change, events) = pool_status::plan(world, view, held, users, verdict);
             more.extend(change.filter(|_| !released));
             plan.events.extend(events);
             pools.insert(
@@ -227,6 +269,7 @@ impl Planner {
                 PoolPlan {
                     objects: objects.wanted,
                     status,
+                    evenness,
                 },
             );
         }
@@ -236,6 +279,27 @@ impl Planner {
         plan.changes.extend(orphans.changes);
         plan.pools = pools;
     }
+}
+
+/// Every address that lies in a slot's own pool, or will.
+fn own_addresses(environment: &Environment, plan: &Plan) -> RangeSet {
+    let slots = plan.load_balancers.values().flat_map(|p| &p.slots);
+    slots
+        .filter(|s| s.has_own_pool())
+        .flat_map(|s| s.addresses.iter().copied())
+        .chain(environment.given.own())
+        .map(AddressRange::single)
+        .collect()
+}
+
+/// Own pools that no slot has any more: they go.
+fn unused_pools(world: &World, plan: &Plan) -> metallb_objects::PoolObjects {
+    let children = world.children.values().flat_map(|slots| slots.values());
+    let slots = plan.load_balancers.values().flat_map(|p| &p.slots);
+    let named = children.filter_map(|c| c.address_pool.as_deref());
+    let planned = slots.map(|s| s.address_pool.as_str());
+    let wanted = named.chain(planned).filter(|n| names::is_own_pool(n));
+    metallb_objects::unused_own(world, &wanted.collect())
 }
 
 /// Whether any Service, even one that is going, has an address of a pool.
@@ -302,10 +366,13 @@ fn plan_load_balancer(
         None => &[],
     };
     let generation = stored.and_then(|s| s.metadata().generation);
+    let mut records = dns::Records::default();
     let (slots, mut status, template) = match gate {
         Gate::Open(served) => {
             let slots = load_balancer::decide(world, environment, served, books);
-            let status = status::served_status(world, environment, served, &slots);
+            records = dns::plan(world, served, &slots);
+            let verdict = records.verdict.take();
+            let status = status::served_status(world, environment, served, &slots, verdict);
             let template = ServiceTemplate::new(
                 &served.object,
                 key,
@@ -313,7 +380,7 @@ fn plan_load_balancer(
                 &served.pool.load_balancer_class,
                 &served.set.id,
                 &served.families,
-                world.capabilities,
+                world.needs_old_annotations(),
             );
             (slots, status, Some(Arc::new(template)))
         }
@@ -323,6 +390,7 @@ fn plan_load_balancer(
                 world,
                 environment,
                 verdict,
+                dns::frozen(valid, verdict.reason),
                 &slots,
                 previous_conditions,
                 generation,
@@ -337,16 +405,27 @@ fn plan_load_balancer(
         set: gate.set_key(),
         held: FamilyCount::default(),
         outside: Vec::new(),
+        own_objects: Vec::new(),
         changes: Vec::new(),
         events: Vec::new(),
-        deadline: slots.deadline,
+        deadline: earlier(slots.deadline, records.until),
+        dns_endpoint: records.wanted,
+        load: match gate {
+            Gate::Open(served) => evenness::Load::of(&served.set, &slots.slots),
+            _ => evenness::Load::default(),
+        },
         settled: false,
         slots: slots.slots,
         status,
         template,
     };
     tally(world, environment, key, &mut result);
-    write_services(world, key, &slots.dropped, &mut result);
+    let waiting = match gate {
+        Gate::Open(served) => give_pools(world, environment, served, &mut result),
+        _ => BTreeSet::new(),
+    };
+    write_services(world, key, &slots.dropped, &waiting, &mut result);
+    result.changes.extend(records.change);
     if !matches!(gate, Gate::Leaving) {
         write_status(key, stored, &mut result);
         let uid = stored.and_then(|s| s.metadata().uid.as_ref());
@@ -369,10 +448,48 @@ fn plan_load_balancer(
         .iter()
         .all(|c| c.type_ != ConditionType::AddressesAllocated.as_str() || c.status == "True");
     result.settled = result.changes.is_empty()
+        && waiting.is_empty()
         && slots.unmet.is_empty()
         && written
         && (complete || !matches!(gate, Gate::Open(_)));
     result
+}
+
+/// Plans the objects that slots have for themselves. Returns the numbers of
+/// those whose Services must wait.
+fn give_pools(
+    world: &World,
+    environment: &Environment,
+    served: &Served,
+    plan: &mut LoadBalancerPlan,
+) -> BTreeSet<u32> {
+    let mut waiting = BTreeSet::new();
+    let children = world.children.get(&served.key);
+    for slot in &plan.slots {
+        if !slot.has_own_pool() {
+            // Its Service was deleted when MetalLB was upgraded: the pool of
+            // its own goes first.
+            if environment.given.holds_any(&slot.addresses) {
+                waiting.insert(slot.number);
+            }
+            continue;
+        }
+        if matches!(slot.blocked, Some((Reason::NameTaken, _))) {
+            continue;
+        }
+        let child = children.and_then(|c| c.get(&slot.number)).map(|c| &**c);
+        let name = names::service_name(&served.key.name, slot.number);
+        let service = Key::new(served.key.namespace.clone(), name);
+        match own_pool::objects(world, environment, served, &service, slot, child) {
+            Some(objects) => {
+                plan.own_objects.extend(objects.wanted);
+                plan.changes.extend(objects.changes);
+                plan.deadline = earlier(plan.deadline, objects.deadline);
+            }
+            None => drop(waiting.insert(slot.number)),
+        }
+    }
+    waiting
 }
 
 /// Counts what the load balancer holds.
@@ -381,25 +498,31 @@ fn tally(world: &World, environment: &Environment, key: &Key, plan: &mut LoadBal
     let leaving = world.children.get(key).into_iter().flat_map(|c| c.values());
     let leaving = leaving
         .filter(|c| plan.slots.iter().all(|s| s.number != c.slot))
-        .flat_map(|c| c.addresses.iter().copied());
-    let addresses: Vec<_> = plan
-        .slots
-        .iter()
-        .flat_map(|s| s.addresses.iter().copied())
+        .flat_map(|c| c.addresses.iter().map(|a| (*a, c.has_own_pool())));
+    let slots = plan.slots.iter();
+    let addresses: Vec<_> = slots
+        .flat_map(|s| s.addresses.iter().map(|a| (*a, s.has_own_pool())))
         .chain(leaving)
         .collect();
-    for address in addresses {
+    for (address, own) in addresses {
         match Family::of(address) {
             Family::IPv4 => plan.held.ipv4 += 1,
             Family::IPv6 => plan.held.ipv6 += 1,
         }
-        if view.is_some_and(|v| !v.ranges.contains(address)) {
+        if !own && view.is_some_and(|v| !v.ranges.contains(address)) {
             plan.outside.push(AddressRange::single(address));
         }
     }
 }
 
-fn write_services(world: &World, key: &Key, dropped: &[Arc<Child>], plan: &mut LoadBalancerPlan) {
+/// `waiting` are the numbers of slots whose pools come first.
+fn write_services(
+    world: &World,
+    key: &Key,
+    dropped: &[Arc<Child>],
+    waiting: &BTreeSet<u32>,
+    plan: &mut LoadBalancerPlan,
+) {
     for child in dropped {
         plan.changes.push(deletion(child, Cause::Retirement));
     }
@@ -413,12 +536,18 @@ fn write_services(world: &World, key: &Key, dropped: &[Arc<Child>], plan: &mut L
     let none = BTreeMap::new();
     let children = world.children.get(key).unwrap_or(&none);
     let mut changes = Vec::new();
-    for slot in &plan.slots {
+    // What was compared for one child need not be for those that are alike.
+    let mut as_wanted = None;
+    for slot in plan.slots.iter().filter(|s| !waiting.contains(&s.number)) {
         let (cause, action, content) = match children.get(&slot.number) {
             // It is going; its name is free when it is gone.
             Some(child) if child.terminating => continue,
             Some(child) => {
-                let difference = template.difference(slot, child);
+                let alike = as_wanted == Some(child.common);
+                let difference = template.difference(slot, child, alike);
+                if alike && difference.is_none() {
+                    continue;
+                }
                 // Ports first: until those that are not ours have gone, the
                 // API server may refuse ours beside them.
                 if let Some(patch) = template.ports_patch(child) {
@@ -433,6 +562,7 @@ fn write_services(world: &World, key: &Key, dropped: &[Arc<Child>], plan: &mut L
                     let body = Body::service(template, slot, version);
                     (cause, Action::Apply(body), template.content(slot))
                 } else {
+                    as_wanted = Some(child.common);
                     continue;
                 }
             }
@@ -452,7 +582,7 @@ fn write_services(world: &World, key: &Key, dropped: &[Arc<Child>], plan: &mut L
             },
             action,
             cause,
-            pool: plan.pool.clone(),
+            pool: Some(slot.address_pool.clone()),
             content,
         };
         let (change, until) = writing::hold_back(world, change);
@@ -502,6 +632,13 @@ fn is_same(old: &L2LoadBalancerStatus, new: &L2LoadBalancerStatus) -> bool {
         && old.slots == new.slots
         && old.observed_generation == new.observed_generation
         && new.conditions.iter().all(|c| old.conditions.contains(c))
+        && has_dns(new) == has_dns(old)
+}
+
+/// The one condition that is not always there.
+fn has_dns(status: &L2LoadBalancerStatus) -> bool {
+    let kind = ConditionType::DnsPublished.as_str();
+    status.conditions.iter().any(|c| c.type_ == kind)
 }
 
 fn status_change(kind: Kind, name: &str, key: &Key, status: &Value) -> Change {

@@ -10,8 +10,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use super::pool::owned_pool;
 use crate::address::{AddressRange, Family, RangeSet};
 use crate::api::{Reason, names};
+use crate::metallb::{L2AdvertisementSpec, PREFERENCE};
 use crate::selector::Selector;
-use crate::world::{Stored, World};
+use crate::world::{Node, Stored, World};
 
 /// Whether a pool may be given to MetalLB. `all` is its spec, `usable` what
 /// is left without the exclusions, which is what MetalLB will see; `taken`
@@ -112,8 +113,14 @@ pub(crate) fn judge_bgp(
             ));
         }
         let length = spec.aggregation_length.unwrap_or(32);
+        // Without preferences each address has a pool of its own.
+        let single = world.capabilities.installed && !world.capabilities.can_prefer();
         for range in ranges.ranges() {
-            let shortest = range.shortest_prefix();
+            let shortest = if single {
+                range.family().bits()
+            } else {
+                range.shortest_prefix()
+            };
             if i64::from(length) < i64::from(shortest) {
                 return Err((
                     Reason::BGPAdvertisementConflict,
@@ -129,25 +136,127 @@ pub(crate) fn judge_bgp(
     Ok(())
 }
 
-/// A foreign L2Advertisement that matches the pool with preferences of its
-/// own: a weight of 100 ties with ours, a repeated one outranks it.
-pub(crate) fn conflicting_advertisement(world: &World, pool: &str) -> Option<String> {
+/// A foreign L2Advertisement that draws addresses of the pool away from where
+/// they are pinned. MetalLB adds the weights of every advertisement that
+/// matches a Service, ours with its 100 among them: a node that foreign ones
+/// give 100 more than a balancer node has ties with it, or outranks it.
+/// `nodes` is the pool's own selector.
+pub(crate) fn conflicting_advertisement(
+    world: &World,
+    pool: &str,
+    nodes: &Selector,
+) -> Option<String> {
     let metallb_name = names::ip_address_pool_name(pool);
     let labels = pool_labels(pool);
-    world.l2_advertisements.iter().find_map(|(name, stored)| {
-        let advertisement = stored.valid()?;
+    let weighty: Vec<(&String, &L2AdvertisementSpec)> = world
+        .l2_advertisements
+        .iter()
+        .filter_map(|(name, stored)| Some((name, stored.valid()?)))
+        .filter(|(_, advertisement)| owned_pool(&advertisement.metadata).is_none())
+        .map(|(name, advertisement)| (name, &advertisement.spec))
+        .filter(|(_, spec)| {
+            !spec.preferred_node_selectors.is_empty()
+                && selects_pool(
+                    &spec.ip_address_pools,
+                    &spec.ip_address_pool_selectors,
+                    &metallb_name,
+                    &labels,
+                )
+                && selects_service(world, pool, &spec.service_selectors)
+        })
+        .collect();
+    if weighty.is_empty() {
+        return None;
+    }
+    let total = |node: &Node| -> i64 { weighty.iter().map(|(_, spec)| weight(spec, node)).sum() };
+    let least = world
+        .nodes
+        .values()
+        .filter(|node| nodes.matches(&node.labels))
+        .map(total)
+        .min()?;
+    let drawn = world
+        .nodes
+        .values()
+        .find(|node| total(node) >= least + i64::from(PREFERENCE))?;
+    weighty
+        .into_iter()
+        .max_by_key(|(_, spec)| weight(spec, drawn))
+        .map(|(name, _)| name.clone())
+}
+
+/// What an advertisement adds to a node's weight.
+fn weight(spec: &L2AdvertisementSpec, node: &Node) -> i64 {
+    let selects = |selector: &LabelSelector| {
+        Selector::parse(Some(selector)).is_ok_and(|s| s.matches(&node.labels))
+    };
+    if !spec.node_selectors.is_empty() && !spec.node_selectors.iter().any(selects) {
+        return 0;
+    }
+    spec.preferred_node_selectors
+        .iter()
+        .filter(|preferred| selects(&preferred.preference))
+        .map(|preferred| i64::from(preferred.weight))
+        .sum()
+}
+
+/// Whether an advertisement is for one of the Services that a pool has now.
+fn selects_service(world: &World, pool: &str, selectors: &[LabelSelector]) -> bool {
+    let selectors: Vec<Selector> = match selectors {
+        [] => return true,
+        some => some
+            .iter()
+            .filter_map(|s| Selector::parse(Some(s)).ok())
+            .collect(),
+    };
+    let children = world.children.values().flat_map(|slots| slots.values());
+    children
+        .filter(|child| child.pool == pool)
+        .filter_map(|child| child.service.metadata.labels.as_ref())
+        .any(|labels| selectors.iter().any(|s| s.matches(labels)))
+}
+
+/// A foreign L2Advertisement that matches the own pools of slots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sharing {
+    /// Its name.
+    pub name: String,
+    /// The nodes that it adds to the candidates, by name.
+    pub nodes: Vec<String>,
+}
+
+/// The foreign L2Advertisements that match every pool, or ours by their
+/// labels: their nodes take part in the election, and one that comes before
+/// the pin wins it where there are no preferences. The first one is named.
+pub(crate) fn sharing_advertisement(world: &World, pool: &str) -> Option<Sharing> {
+    let labels = pool_labels(pool);
+    let mut found: Option<Sharing> = None;
+    for (name, stored) in &world.l2_advertisements {
+        let Some(advertisement) = stored.valid() else {
+            continue;
+        };
         let spec = &advertisement.spec;
-        (owned_pool(&advertisement.metadata).is_none()
-            && !spec.preferred_node_selectors.is_empty()
-            && spec.service_selectors.is_empty()
-            && selects_pool(
-                &spec.ip_address_pools,
-                &spec.ip_address_pool_selectors,
-                &metallb_name,
-                &labels,
-            ))
-        .then(|| name.clone())
-    })
+        let selectors = &spec.ip_address_pool_selectors;
+        if owned_pool(&advertisement.metadata).is_some()
+            || !spec.service_selectors.is_empty()
+            || !selects_pool(&spec.ip_address_pools, selectors, "", &labels)
+        {
+            continue;
+        }
+        let selected = world.nodes.values().filter(|n| {
+            spec.node_selectors.is_empty()
+                || spec
+                    .node_selectors
+                    .iter()
+                    .any(|s| Selector::parse(Some(s)).is_ok_and(|s| s.matches(&n.labels)))
+        });
+        let sharing = found.get_or_insert_with(|| Sharing {
+            name: name.clone(),
+            nodes: Vec::new(),
+        });
+        sharing.nodes.extend(selected.map(|n| n.name.clone()));
+    }
+    found
 }
 
 /// The labels that our IPAddressPools carry.
@@ -174,4 +283,83 @@ fn selects_pool(
         || by_label
             .iter()
             .any(|s| Selector::parse(Some(s)).is_ok_and(|s| s.matches(labels)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::observe_manifest;
+    use serde_json::{Value, json};
+
+    /// Two nodes, one child of pool `edge`, and foreign advertisements.
+    fn conflict(specs: &[Value]) -> Option<String> {
+        let mut world = World::default();
+        let mut observe = |value| world.observe(observe_manifest(value).unwrap().unwrap());
+        for node in ["a", "b"] {
+            observe(json!({"apiVersion": "v1", "kind": "Node", "metadata":
+                {"name": node, "labels": {"kubernetes.io/hostname": node}}}));
+        }
+        observe(json!({"apiVersion": "v1", "kind": "Service", "metadata":
+            {"name": "web-0", "namespace": "shop", "labels": {
+                "app.kubernetes.io/managed-by": "l2lb", "l2lb.io/load-balancer": "web",
+                "l2lb.io/slot": "0", "l2lb.io/pool": "edge", "tier": "front"}}}));
+        for (number, spec) in specs.iter().enumerate() {
+            observe(
+                json!({"apiVersion": "metallb.io/v1beta1", "kind": "L2Advertisement",
+                "metadata": {"name": format!("foreign-{number}")}, "spec": spec}),
+            );
+        }
+        conflicting_advertisement(&world, "edge", &Selector::default())
+    }
+
+    fn prefer(weight: i32, node: &str) -> Value {
+        json!({"weight": weight, "preference": {"matchLabels": {"kubernetes.io/hostname": node}}})
+    }
+
+    #[test]
+    fn weights_of_others_count_from_a_tie_on() {
+        let one = |weight| json!({"preferredNodeSelectors": [prefer(weight, "a")]});
+        assert_eq!(conflict(&[json!({})]), None);
+        assert_eq!(conflict(&[one(99)]), None);
+        assert_eq!(conflict(&[one(100)]).unwrap(), "foreign-0");
+        // Within one advertisement and over several they add up.
+        let twice = json!({"preferredNodeSelectors": [prefer(50, "a"), prefer(50, "a")]});
+        assert!(conflict(&[twice]).is_some());
+        assert_eq!(conflict(&[one(40), one(60)]).unwrap(), "foreign-1");
+        // Equal for all nodes they change nothing.
+        let both = json!({"preferredNodeSelectors": [prefer(100, "a"), prefer(100, "b")]});
+        assert_eq!(conflict(&[both]), None);
+        // A weight counts for the advertisement's own nodes alone.
+        let elsewhere = json!({"preferredNodeSelectors": [prefer(100, "a")],
+            "nodeSelectors": [{"matchLabels": {"kubernetes.io/hostname": "b"}}]});
+        assert_eq!(conflict(&[elsewhere]), None);
+    }
+
+    #[test]
+    fn whatever_selects_the_pool_and_the_service_counts() {
+        let with = |field: &str, value: Value| {
+            let mut spec = json!({"preferredNodeSelectors": [prefer(100, "a")]});
+            spec[field] = value;
+            conflict(&[spec]).is_some()
+        };
+        let key = "l2lb.io/pool";
+        let expression = |operator: &str, values: Value| json!([{"matchExpressions": [{"key": key, "operator": operator, "values": values}]}]);
+        let pools = "ipAddressPoolSelectors";
+        assert!(with("ipAddressPools", json!(["l2lb-edge"])));
+        assert!(!with("ipAddressPools", json!(["other"])));
+        assert!(with(pools, json!([{}])));
+        assert!(with(pools, expression("NotIn", json!(["core"]))));
+        assert!(!with(pools, expression("NotIn", json!(["edge"]))));
+        let absent = json!([{"matchExpressions": [{"key": "team", "operator": "DoesNotExist"}]}]);
+        assert!(with(pools, absent));
+        assert!(with(
+            "serviceSelectors",
+            json!([{"matchLabels": {"tier": "front"}}])
+        ));
+        assert!(with("serviceSelectors", json!([{}])));
+        assert!(!with(
+            "serviceSelectors",
+            json!([{"matchLabels": {"tier": "back"}}])
+        ));
+    }
 }

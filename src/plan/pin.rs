@@ -16,6 +16,8 @@ pub(super) struct Situation<'a> {
     pub announcer: Option<&'a Member>,
     /// The address that decides MetalLB's election.
     pub deciding: Option<&'a str>,
+    /// It has a pool of its own: only those after the pin stand by.
+    pub own: bool,
     pub now: Timestamp,
     pub hold_down: SignedDuration,
 }
@@ -81,14 +83,29 @@ impl Situation<'_> {
         }
     }
 
-    /// The serving candidate with the fewest pins; among equals the one that
-    /// MetalLB would elect itself.
+    /// The serving candidate with the fewest pins, one that has a standby
+    /// behind it if there is one; among equals the one that MetalLB would
+    /// elect itself.
     fn standby(&self, books: &mut Books<'_>) -> Option<&Member> {
         self.set
             .members
             .iter()
             .filter(|m| *m.value != *self.home && m.standing == Standing::Serving)
-            .min_by_key(|m| (books.pins(m), self.rank(m)))
+            .min_by_key(|m| {
+                (
+                    self.own && !self.has_standby(m),
+                    books.pins(m),
+                    self.rank(m),
+                )
+            })
+    }
+
+    /// Whether a serving node comes after this one in MetalLB's order.
+    fn has_standby(&self, member: &Member) -> bool {
+        let rank = self.rank(member);
+        self.set.members.iter().any(|m| {
+            *m.value != *self.home && m.standing == Standing::Serving && self.rank(m) > rank
+        })
     }
 
     fn rank(&self, member: &Member) -> election::Rank {

@@ -2,7 +2,8 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use super::neighbours;
+use super::ability::{self, Lacking};
+use super::neighbours::{self, Sharing};
 use crate::address::{AddressRange, Family, RangeSet};
 use crate::api::condition::Verdict;
 use crate::api::{ConditionType, L2AddressPool, L2AddressPoolSpec, OnCordon, Reason, names};
@@ -30,8 +31,17 @@ pub(super) struct PoolView {
     pub interfaces: Vec<String>,
     pub load_balancer_class: String,
     pub on_cordon: OnCordon,
+    /// Domains below which names may be asked for.
+    pub dns_domains: Vec<String>,
+    /// Nodes that lack the interfaces.
+    pub lacking: Lacking,
     /// A foreign advertisement that outranks our preferences.
     pub conflict: Option<String>,
+    /// A foreign advertisement that adds nodes to the candidates of slots with
+    /// own pools.
+    pub shared: Option<Sharing>,
+    /// MetalLB knows preferences.
+    pub prefers: bool,
     /// MetalLB has its IPAddressPool already.
     pub exists: bool,
 }
@@ -64,6 +74,14 @@ impl PoolView {
         Ok(())
     }
 
+    /// The foreign advertisement that draws addresses of new slots to other nodes.
+    pub fn spoiler(&self) -> Option<&String> {
+        match (self.prefers, &self.shared) {
+            (true, _) => self.conflict.as_ref(),
+            (false, shared) => shared.as_ref().map(|s| &s.name),
+        }
+    }
+
     /// Addresses of a family that it can give out in all.
     pub fn capacity(&self, family: Family) -> u128 {
         let buggy = if self.avoid_buggy {
@@ -74,18 +92,15 @@ impl PoolView {
         self.ranges.len(family) - buggy
     }
 
-    /// The spec of MetalLB's pool. `in_use` are addresses outside the ranges
-    /// that Services still hold: taking one out of the pool would take it
-    /// from the Service.
+    /// The spec of MetalLB's pool with some addresses. Those in use must be
+    /// among them: taking one out would take it from its Service.
     pub fn ip_address_pool(
         &self,
-        in_use: impl IntoIterator<Item = AddressRange>,
+        addresses: &RangeSet,
         metallb_namespace: &str,
     ) -> IpAddressPoolSpec {
-        let mut addresses: Vec<String> = Vec::new();
-        for range in self.ranges.plus(in_use).ranges() {
-            addresses.push(range.to_string());
-        }
+        let addresses = addresses.ranges().iter().map(ToString::to_string);
+        let addresses = addresses.collect();
         let mut namespaces = Vec::new();
         let mut namespace_selectors: Vec<LabelSelector> = Vec::new();
         if let Some(selector) = &self.namespace_selector
@@ -263,7 +278,11 @@ fn blank(name: &str, generation: Option<i64>, uid: Option<String>) -> PoolView {
         interfaces: Vec::new(),
         load_balancer_class: String::new(),
         on_cordon: OnCordon::default(),
+        dns_domains: Vec::new(),
+        lacking: Lacking::default(),
         conflict: None,
+        shared: None,
+        prefers: false,
         exists: false,
     }
 }
@@ -275,9 +294,11 @@ fn read_one(world: &World, pool: &L2AddressPool, taken: &mut Vec<(String, RangeS
     let mut interfaces = pool.spec.interfaces.clone();
     interfaces.sort();
     interfaces.dedup();
+    view.lacking = ability::of_pool(world, pool, &interfaces);
     view.interfaces = interfaces;
     view.avoid_buggy = pool.spec.avoid_buggy_ips;
     view.on_cordon = pool.spec.on_cordon;
+    view.dns_domains = pool.spec.dns_domains.clone();
     view.load_balancer_class = pool.spec.load_balancer_class.clone();
 
     let metallb_name = names::ip_address_pool_name(name);
@@ -301,7 +322,16 @@ fn read_one(world: &World, pool: &L2AddressPool, taken: &mut Vec<(String, RangeS
             }
         }
     }
-    view.conflict = neighbours::conflicting_advertisement(world, name);
+    view.conflict = neighbours::conflicting_advertisement(world, name, &view.node_selector);
+    view.shared = neighbours::sharing_advertisement(world, name);
+    view.prefers = world.capabilities.can_prefer();
+    if world.capabilities.installed && !view.prefers {
+        view.configured = Verdict::holds(
+            ConditionType::Configured,
+            "the installed MetalLB has no preferredNodeSelectors (before 0.16.2): each address \
+             has an IPAddressPool of its own",
+        );
+    }
 
     let unconfigured = |reason, message| Verdict::fails(ConditionType::Configured, reason, message);
     if !world.capabilities.installed {
@@ -314,14 +344,7 @@ fn read_one(world: &World, pool: &L2AddressPool, taken: &mut Vec<(String, RangeS
                 world.options.metallb_namespace
             ),
         );
-    } else if !world.capabilities.can_prefer() {
-        view.configured = unconfigured(
-            Reason::MetalLBTooOld,
-            "the installed MetalLB's L2Advertisement has no preferredNodeSelectors: upgrade \
-             MetalLB to 0.16.2 or later"
-                .to_owned(),
-        );
-    } else if existing.is_some() && !ours {
+    } else if existing.is_some() && !ours && world.capabilities.can_prefer() {
         view.configured = unconfigured(
             Reason::NameTaken,
             format!(

@@ -46,6 +46,7 @@ pub(super) fn plan(
     view: &PoolView,
     held: FamilyCount,
     users: i64,
+    even: Verdict,
 ) -> (L2AddressPoolStatus, Option<Change>, Vec<PlannedEvent>) {
     let stored = world.pools.get(&view.name);
     let old = stored
@@ -76,13 +77,14 @@ pub(super) fn plan(
             view.accepted.reason,
             "nothing is changed in MetalLB while the pool is not accepted",
         );
-    } else if configured.holds && !view.exists {
+    } else if configured.holds && !view.exists && view.prefers {
         configured = Verdict::fails(
             ConditionType::Configured,
             Reason::Pending,
             "MetalLB's IPAddressPool is being made",
         );
     }
+    let ready = ready(&accepted, &configured);
     let status = L2AddressPoolStatus {
         capacity: FamilyCount {
             ipv4: saturate(capacity(Family::IPv4)),
@@ -94,7 +96,8 @@ pub(super) fn plan(
             ipv6: free(Family::IPv6, held.ipv6),
         },
         load_balancers: users,
-        conditions: [accepted, configured]
+        missing_interfaces: view.lacking.records.clone(),
+        conditions: [accepted, configured, ready, even]
             .into_iter()
             .map(|v| v.into_condition(previous, world.now, view.generation))
             .collect(),
@@ -112,6 +115,7 @@ pub(super) fn plan(
                     && old.allocated == status.allocated
                     && old.free == status.free
                     && old.load_balancers == status.load_balancers
+                    && old.missing_interfaces == status.missing_interfaces
                     && old.observed_generation == status.observed_generation
             })
     };
@@ -126,6 +130,15 @@ pub(super) fn plan(
     let change = status_change(Kind::AddressPool, "L2AddressPool", &key, &body);
     let events = events(&key, view, previous, &status);
     (status, Some(change), events)
+}
+
+/// Whether the pool can be used: what whoever waits for it waits for.
+fn ready(accepted: &Verdict, configured: &Verdict) -> Verdict {
+    let failed = [accepted, configured].into_iter().find(|v| !v.holds);
+    match failed {
+        Some(failed) => Verdict::fails(ConditionType::Ready, failed.reason, failed.message.clone()),
+        None => Verdict::holds(ConditionType::Ready, configured.message.clone()),
+    }
 }
 
 fn events(
@@ -144,6 +157,8 @@ fn events(
         .conditions
         .iter()
         .filter(changed)
+        // Ready repeats one of the others.
+        .filter(|c| c.type_ != ConditionType::Ready.as_str())
         .filter(|c| c.status == "False" && c.reason != Reason::Pending.as_str())
         .filter_map(|condition| {
             let reason = Reason::ALL
@@ -155,7 +170,9 @@ fn events(
                     key: key.clone(),
                 },
                 uid: view.uid.clone(),
-                warning: condition.reason != Reason::PoolTerminating.as_str(),
+                warning: ![Reason::PoolTerminating, Reason::Uneven]
+                    .map(Reason::as_str)
+                    .contains(&condition.reason.as_str()),
                 reason: reason.0.as_str(),
                 note: condition.message.clone(),
             })

@@ -4,13 +4,17 @@ use std::net::IpAddr;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use super::ability::Trouble;
+use super::announcement::other_class;
 use super::change::PlannedEvent;
 use super::environment::{CandidateSet, Environment, Standing};
+use super::inference::INFERRED;
 use super::load_balancer::{CONFIRM, Served, SlotPlan, Slots, display_name};
+use super::own_pool;
 use crate::address::Family;
 use crate::api::condition::Verdict;
 use crate::api::{ConditionType, L2LoadBalancerStatus, Reason, SlotPhase, SlotStatus, names};
-use crate::world::{Key, Kind, ObjectRef, World};
+use crate::world::{Key, Kind, ObjectRef, SpeakerState, World};
 
 fn list(addresses: &[IpAddr]) -> String {
     addresses
@@ -23,13 +27,18 @@ fn list(addresses: &[IpAddr]) -> String {
 /// Sets phase and message of a slot.
 pub(super) fn describe(
     slot: &mut SlotPlan,
+    world: &World,
     environment: &Environment,
-    set: &CandidateSet,
+    served: &Served,
     held: &[String],
 ) {
+    let set = &*served.set;
     let home = display_name(environment, &slot.home);
     let at_home = slot.announced_by.as_deref() == Some(home.as_str());
-    let standing = set.member(&slot.home).map(|m| m.standing);
+    let member = set.member(&slot.home);
+    let standing = member.map(|m| m.standing);
+    let trouble = member.and_then(|m| m.trouble);
+    let cannot = trouble.map(|t| sentence(t, world, served, &home));
     let by = slot.announced_by.as_deref().filter(|_| slot.live);
     let stand_in = by.map_or_else(|| "no node".to_owned(), str::to_owned);
     if let Some((_, message)) = &slot.blocked {
@@ -59,17 +68,23 @@ pub(super) fn describe(
             let message = if slot.blocked.is_some() {
                 slot.message.take()
             } else if slot.allocated {
-                Some(format!(
-                    "no live node announces {}: MetalLB announces a Service only while one of its \
-                     pods is ready",
-                    list(&slot.addresses)
-                ))
+                Some(match cannot {
+                    Some(cannot) => format!(
+                        "no live node announces {}: {cannot}, and no other can",
+                        list(&slot.addresses)
+                    ),
+                    None => format!(
+                        "no live node announces {}: MetalLB announces a Service only while one of \
+                         its pods is ready",
+                        list(&slot.addresses)
+                    ),
+                })
             } else {
-                Some(format!(
-                    "MetalLB has not allocated {} yet",
-                    list(&slot.addresses)
-                ))
+                Some(other_class(world, served).unwrap_or_else(|| {
+                    format!("MetalLB has not allocated {} yet", list(&slot.addresses))
+                }))
             };
+            slot.reason = trouble.and_then(Trouble::reason);
             (SlotPhase::Pending, message)
         }
         (Some(Standing::Serving), Some(_)) if at_home => {
@@ -83,9 +98,7 @@ pub(super) fn describe(
         ),
         (Some(Standing::Serving), Some(_)) => (
             SlotPhase::FailedOver,
-            Some(format!(
-                "{stand_in} announces although node {home} is preferred"
-            )),
+            Some(overruled(slot.reason, world, &home, &stand_in)),
         ),
         (Some(Standing::Draining), Some(_)) => (
             SlotPhase::Draining,
@@ -98,10 +111,11 @@ pub(super) fn describe(
                 format!("node {home} is cordoned or drained; {stand_in} stands in")
             }),
         ),
-        (Some(Standing::Lost), Some(_)) => (
-            SlotPhase::FailedOver,
-            Some(format!("node {home} is not ready; {stand_in} stands in")),
-        ),
+        (Some(Standing::Lost), Some(_)) => (SlotPhase::FailedOver, {
+            slot.reason = trouble.and_then(Trouble::reason);
+            let cannot = cannot.unwrap_or_default();
+            Some(format!("{cannot}; {stand_in} stands in"))
+        }),
         (None, Some(_)) => (
             SlotPhase::FailedOver,
             Some(format!(
@@ -109,6 +123,52 @@ pub(super) fn describe(
             )),
         ),
     };
+}
+
+/// Why a home cannot announce, with the remedy.
+fn sentence(trouble: Trouble, world: &World, served: &Served, home: &str) -> String {
+    let namespace = &world.options.metallb_namespace;
+    match trouble {
+        Trouble::NotReady => format!("node {home} is not ready"),
+        Trouble::NetworkUnavailable => {
+            format!("node {home} has no network (its condition NetworkUnavailable is True)")
+        }
+        Trouble::NoSpeaker => format!(
+            "no MetalLB speaker runs on node {home} (see kubectl get pods -n {namespace} -o wide; \
+             its DaemonSet must select the node and tolerate its taints)"
+        ),
+        Trouble::NoInterface => format!(
+            "node {home} has no interface {} (spec.interfaces of L2AddressPool {}; when it has one, \
+             start its speaker in namespace {namespace} anew, or leave the node out of the pool's \
+             nodeSelector)",
+            served.pool.interfaces.join(" or "),
+            served.pool.name
+        ),
+    }
+}
+
+/// Why somebody else announces although home is well and preferred.
+fn overruled(reason: Option<Reason>, world: &World, home: &str, stand_in: &str) -> String {
+    match reason {
+        Some(Reason::NoLocalEndpoint) => format!(
+            "{stand_in} announces: with externalTrafficPolicy Local only nodes with a ready pod \
+             do, and node {home} has none; it takes over when it has one"
+        ),
+        Some(Reason::SpeakersTooOld) => {
+            let image = match world.speakers.on(home) {
+                SpeakerState::Running(s) if !s.image.is_empty() => {
+                    format!(" (node {home} runs {})", s.image)
+                }
+                _ => String::new(),
+            };
+            format!(
+                "{stand_in} announces although node {home} is preferred, as speakers before \
+                 MetalLB 0.16.2 would, which do not know preferredNodeSelectors{image}: upgrade \
+                 the speakers to the version of MetalLB's resource definitions"
+            )
+        }
+        _ => format!("{stand_in} announces although node {home} is preferred"),
+    }
 }
 
 /// Sets phase and message of a slot of a load balancer that is not served now.
@@ -128,17 +188,19 @@ pub(super) fn served_status(
     environment: &Environment,
     served: &Served,
     slots: &Slots,
+    dns: Option<Verdict>,
 ) -> L2LoadBalancerStatus {
     let accepted = Verdict::holds(
         ConditionType::Accepted,
         format!("served from L2AddressPool {}", served.pool.name),
     );
-    let verdicts = vec![
+    let mut verdicts = vec![
         accepted,
         allocated(world, served, slots),
-        pinned(served, slots),
-        ready(slots),
+        pinned(environment, served, slots),
+        ready(world, slots),
     ];
+    verdicts.extend(dns);
     let meta = &served.object.metadata;
     build(
         world,
@@ -156,6 +218,7 @@ pub(super) fn refused_status(
     world: &World,
     environment: &Environment,
     verdict: &Verdict,
+    dns: Option<Verdict>,
     slots: &Slots,
     previous: &[Condition],
     generation: Option<i64>,
@@ -166,7 +229,7 @@ pub(super) fn refused_status(
             Verdict::fails(kind, verdict.reason, message)
         } else {
             let mut judged = if kind == ConditionType::Ready {
-                ready(slots)
+                ready(world, slots)
             } else {
                 Verdict::fails(kind, verdict.reason, message)
             };
@@ -174,12 +237,13 @@ pub(super) fn refused_status(
             judged
         }
     };
-    let verdicts = vec![
+    let mut verdicts = vec![
         verdict.clone(),
         waiting(ConditionType::AddressesAllocated),
         waiting(ConditionType::Pinned),
         waiting(ConditionType::Ready),
     ];
+    verdicts.extend(dns);
     build(
         world,
         environment,
@@ -338,7 +402,7 @@ fn unavailable(world: &World, served: &Served, slots: &Slots) -> Option<(IpAddr,
     })
 }
 
-fn pinned(served: &Served, slots: &Slots) -> Verdict {
+fn pinned(environment: &Environment, served: &Served, slots: &Slots) -> Verdict {
     let kind = ConditionType::Pinned;
     let fails = |reason, message: String| Verdict::fails(kind, reason, message);
     if let Some(message) = unidentifiable(&served.set) {
@@ -348,8 +412,8 @@ fn pinned(served: &Served, slots: &Slots) -> Verdict {
         return fails(
             Reason::ConflictingAdvertisement,
             format!(
-                "L2Advertisement {advertisement} matches this pool and has preferredNodeSelectors \
-                 of its own: limit it to its own pools with spec.ipAddressPools"
+                "L2Advertisement {advertisement} matches this pool and gives a node a weight of \
+                 100 or more, which ties with ours or outranks it: limit it to its own pools with spec.ipAddressPools"
             ),
         );
     }
@@ -365,6 +429,9 @@ fn pinned(served: &Served, slots: &Slots) -> Verdict {
             ),
         );
     }
+    if let Some((reason, message)) = own_pool::verdict::pinned(environment, served, slots) {
+        return fails(reason, message);
+    }
     for (phase, reason) in [
         (SlotPhase::FailedOver, Reason::FailedOver),
         (SlotPhase::Draining, Reason::Draining),
@@ -372,7 +439,10 @@ fn pinned(served: &Served, slots: &Slots) -> Verdict {
         (SlotPhase::Pending, Reason::Pending),
     ] {
         let away: Vec<&SlotPlan> = slots.slots.iter().filter(|s| s.phase == phase).collect();
-        if let Some(first) = away.first() {
+        // One that a person must act on comes first.
+        let first = away.iter().find(|s| s.reason.is_some()).or(away.first());
+        if let Some(first) = first {
+            let reason = first.reason.unwrap_or(reason);
             let message = first.message.clone().unwrap_or_default();
             return fails(
                 reason,
@@ -386,7 +456,9 @@ fn pinned(served: &Served, slots: &Slots) -> Verdict {
     if slots.slots.is_empty() {
         return fails(Reason::Pending, "there is no slot yet".to_owned());
     }
-    let standbys = if served.set.members.len() > 1 {
+    let standbys = if slots.slots.iter().any(SlotPlan::has_own_pool) {
+        "every one has a standby"
+    } else if served.set.members.len() > 1 {
         "every other balancer node stands by"
     } else {
         "there is no second balancer node to stand by"
@@ -414,14 +486,24 @@ fn unidentifiable(set: &CandidateSet) -> Option<String> {
     })
 }
 
-fn ready(slots: &Slots) -> Verdict {
+fn ready(world: &World, slots: &Slots) -> Verdict {
     let kind = ConditionType::Ready;
     if slots.slots.is_empty() {
         return Verdict::fails(kind, Reason::NotAnnounced, "there is no slot yet");
     }
     let dark: Vec<&SlotPlan> = slots.slots.iter().filter(|s| !s.live).collect();
     match dark.first() {
-        None => Verdict::holds(kind, "every address has a live announcer"),
+        None => {
+            let inferred = if world.capabilities.reports_announcers() {
+                ""
+            } else {
+                INFERRED
+            };
+            Verdict::holds(
+                kind,
+                format!("every address has a live announcer{inferred}"),
+            )
+        }
         Some(first) => Verdict::fails(
             kind,
             Reason::NotAnnounced,
@@ -462,7 +544,8 @@ pub(super) fn events(
         let changed =
             before.is_none_or(|b| b.status != condition.status || b.reason != condition.reason);
         let telling = condition.type_ == ConditionType::Accepted.as_str()
-            || condition.type_ == ConditionType::AddressesAllocated.as_str();
+            || condition.type_ == ConditionType::AddressesAllocated.as_str()
+            || condition.type_ == ConditionType::DnsPublished.as_str();
         if changed && telling && condition.status == "False" && condition.reason != "Pending" {
             let reason = Reason::ALL
                 .iter()

@@ -14,7 +14,6 @@ use super::change::Cause;
 use super::load_balancer::SlotPlan;
 use crate::address::Family;
 use crate::api::{L2LoadBalancer, names};
-use crate::metallb::Capabilities;
 use crate::world::{Child, Key};
 
 /// What the children of one load balancer have in common.
@@ -37,7 +36,7 @@ impl ServiceTemplate {
         pool_class: &str,
         candidates: &str,
         families: &[Family],
-        capabilities: Capabilities,
+        old_annotations: bool,
     ) -> Self {
         let wanted = &load_balancer.spec.service;
         let mut labels = wanted.labels.clone();
@@ -99,16 +98,12 @@ impl ServiceTemplate {
             labels,
             annotations: wanted.annotations.clone(),
             spec,
-            old_annotations: !capabilities.new_annotations,
+            old_annotations,
         };
         let digest = template.digest();
         template
             .annotations
             .insert(names::TEMPLATE.to_owned(), digest);
-        template.annotations.insert(
-            names::METALLB_POOL.to_owned(),
-            names::ip_address_pool_name(pool),
-        );
         template
     }
 
@@ -134,14 +129,13 @@ impl ServiceTemplate {
 
     fn slot_annotations(&self, slot: &SlotPlan) -> Vec<(&'static str, String)> {
         let addresses = join(&slot.addresses);
-        let mut annotations = Vec::with_capacity(4);
+        let mut annotations = Vec::with_capacity(5);
         if self.old_annotations {
             annotations.push((names::METALLB_OLD_IPS, addresses.clone()));
-            if let Some(pool) = self.annotations.get(names::METALLB_POOL) {
-                annotations.push((names::METALLB_OLD_POOL, pool.clone()));
-            }
+            annotations.push((names::METALLB_OLD_POOL, slot.address_pool.clone()));
         }
         annotations.push((names::METALLB_IPS, addresses));
+        annotations.push((names::METALLB_POOL, slot.address_pool.clone()));
         if let Some(at) = slot.retire_at {
             annotations.push((names::RETIRE_AT, at.to_string()));
         }
@@ -154,7 +148,7 @@ impl ServiceTemplate {
         let mut hasher = DefaultHasher::new();
         self.annotations.get(names::TEMPLATE).hash(&mut hasher);
         (slot.number, &slot.home, &slot.pin, &slot.addresses).hash(&mut hasher);
-        slot.retire_at.hash(&mut hasher);
+        (&slot.address_pool, slot.retire_at).hash(&mut hasher);
         hasher.finish()
     }
 
@@ -175,7 +169,10 @@ impl ServiceTemplate {
                 namespace: Some(self.load_balancer.namespace.clone()),
                 labels: Some(labels),
                 annotations: Some(annotations),
-                owner_references: self.uid.as_ref().map(|uid| vec![self.owner(uid)]),
+                owner_references: self
+                    .uid
+                    .as_ref()
+                    .map(|uid| vec![owner(&self.load_balancer.name, uid)]),
                 ..ObjectMeta::default()
             },
             spec: Some(self.spec.clone()),
@@ -183,20 +180,10 @@ impl ServiceTemplate {
         }
     }
 
-    fn owner(&self, uid: &str) -> OwnerReference {
-        OwnerReference {
-            api_version: format!("{}/{}", names::GROUP, names::VERSION),
-            kind: "L2LoadBalancer".to_owned(),
-            name: self.load_balancer.name.clone(),
-            uid: uid.to_owned(),
-            controller: Some(true),
-            block_owner_deletion: Some(true),
-        }
-    }
-
     /// Why the Service that exists must be written again, if it must: every
     /// field that is wanted is compared, and whatever others added is left.
-    pub fn difference(&self, slot: &SlotPlan, child: &Child) -> Option<Cause> {
+    /// `alike` says that a sibling with the same [`Child::common`] is as wanted.
+    pub fn difference(&self, slot: &SlotPlan, child: &Child, alike: bool) -> Option<Cause> {
         if slot.home[..] != child.home {
             return Some(Cause::Home);
         }
@@ -205,6 +192,9 @@ impl ServiceTemplate {
         }
         if slot.retire_at != child.retire_at {
             return Some(Cause::Retirement);
+        }
+        if alike && has_addresses(slot, child) {
+            return None;
         }
         let service = &child.service;
         let empty = BTreeMap::new();
@@ -218,7 +208,7 @@ impl ServiceTemplate {
                 .annotations
                 .iter()
                 .all(|(k, v)| annotations.get(k) == Some(v))
-            && names_addresses(annotations, slot, child)
+            && self.names_addresses(annotations, slot, child)
             && child.owner == self.uid
             && service
                 .spec
@@ -229,6 +219,22 @@ impl ServiceTemplate {
 }
 
 impl ServiceTemplate {
+    /// Whether the annotations name the slot's pool and its addresses, in
+    /// whatever order.
+    fn names_addresses(
+        &self,
+        annotations: &BTreeMap<String, String>,
+        slot: &SlotPlan,
+        child: &Child,
+    ) -> bool {
+        let names = |pool, addresses| {
+            annotations.get(pool) == Some(&slot.address_pool) && annotations.contains_key(addresses)
+        };
+        names(names::METALLB_POOL, names::METALLB_IPS)
+            && (!self.old_annotations || names(names::METALLB_OLD_POOL, names::METALLB_OLD_IPS))
+            && has_addresses(slot, child)
+    }
+
     /// What takes ports that are not wanted out of a Service, if it has any.
     /// Server-side apply knows ports by number and protocol and leaves those
     /// that somebody else added.
@@ -255,10 +261,21 @@ impl ServiceTemplate {
     }
 }
 
-/// Whether the annotation names the slot's addresses, in whatever order. The
-/// old prefix, where it is wanted, is part of the template's digest.
-fn names_addresses(annotations: &BTreeMap<String, String>, slot: &SlotPlan, child: &Child) -> bool {
-    annotations.contains_key(names::METALLB_IPS)
+/// The owner of what is made for a load balancer.
+pub(super) fn owner(load_balancer: &str, uid: &str) -> OwnerReference {
+    OwnerReference {
+        api_version: format!("{}/{}", names::GROUP, names::VERSION),
+        kind: "L2LoadBalancer".to_owned(),
+        name: load_balancer.to_owned(),
+        uid: uid.to_owned(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    }
+}
+
+/// Whether the Service names the slot's pool and its addresses, in whatever order.
+fn has_addresses(slot: &SlotPlan, child: &Child) -> bool {
+    child.address_pool.as_ref() == Some(&slot.address_pool)
         && slot.addresses.len() == child.addresses.len()
         && slot.addresses.iter().all(|a| child.addresses.contains(a))
 }

@@ -1,17 +1,24 @@
-//! MetalLB's part in a made-up cluster: it allocates the addresses that a
-//! Service names, and its speakers elect who announces them.
+//! MetalLB's part in a made-up cluster: it judges its configuration, gives
+//! the addresses that a Service names, and its speakers elect who announces
+//! them, each as the version that runs would.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::json;
 
 use super::{Cluster, ingress_status};
-use crate::address::{AddressRange, RangeSet};
+use crate::address::{AddressRange, Family, RangeSet};
 use crate::api::names;
-use crate::metallb::{STATUS_NAMESPACE, STATUS_NODE, STATUS_SERVICE, election};
+use crate::metallb::{
+    Capabilities, IpAddressPool, STATUS_NAMESPACE, STATUS_NODE, STATUS_SERVICE, election,
+};
 use crate::selector::Selector;
-use crate::world::{Child, Key, Kind, Stored, World};
+use crate::world::{Child, Key, Kind, Node, ObjectRef, SpeakerState, Stored, World};
+
+/// The pools of a configuration, by name.
+type Pools = BTreeMap<String, (std::sync::Arc<IpAddressPool>, RangeSet)>;
 
 impl Cluster {
     /// Lets MetalLB act on what it sees. Returns whether anything changed.
@@ -28,78 +35,153 @@ impl Cluster {
             .collect()
     }
 
-    fn allocate(&mut self) -> bool {
-        let pools: BTreeMap<String, RangeSet> = self
-            .world
-            .ip_address_pools
-            .iter()
+    fn pools(&self) -> Pools {
+        let stored = self.world.ip_address_pools.iter();
+        stored
             .filter_map(|(name, stored)| {
-                let addresses = &stored.valid()?.spec.addresses;
-                let ranges = addresses
-                    .iter()
-                    .filter_map(|a| AddressRange::parse_leniently(a).ok());
-                Some((name.clone(), ranges.collect()))
-            })
-            .collect();
-        let mut changed = false;
-        let mut given: HashMap<IpAddr, Key> = HashMap::new();
-        for (key, ips) in &self.ingress {
-            given.extend(ips.iter().map(|ip| (*ip, key.clone())));
-        }
-        for child in self.children() {
-            let pool = pools.get(&names::ip_address_pool_name(&child.pool));
-            let taken = |a: &IpAddr| given.get(a).is_some_and(|holder| *holder != child.key);
-            let allowed = pool.is_some_and(|pool| {
-                child
+                let pool = stored.valid()?;
+                let ranges = pool
+                    .spec
                     .addresses
                     .iter()
-                    .all(|a| pool.contains(*a) && !taken(a))
-            });
-            let wanted = if allowed {
-                child.addresses.clone()
-            } else {
-                Vec::new()
-            };
-            if child.allocated != wanted {
-                changed = true;
-                let mut manifest = json!(child.service);
-                manifest["status"] = ingress_status(&wanted);
-                for ip in &child.allocated {
-                    given.remove(ip);
-                }
-                given.extend(wanted.iter().map(|ip| (*ip, child.key.clone())));
-                self.ingress.insert(child.key.clone(), wanted);
-                let _ = self.put(Kind::Service, manifest);
+                    .filter_map(|a| AddressRange::parse_leniently(a).ok());
+                Some((name.clone(), (pool.clone(), ranges.collect())))
+            })
+            .collect()
+    }
+
+    /// Notes what MetalLB's parser would refuse now that an object was written.
+    pub(super) fn judge(&mut self, object: &ObjectRef) {
+        let name = &object.key.name;
+        match object.kind {
+            Kind::IpAddressPool => self.judge_pool(name),
+            Kind::L2Advertisement => self.judge_advertisement(name),
+            _ => {}
+        }
+    }
+
+    fn judge_pool(&mut self, name: &str) {
+        let pools = self.pools();
+        let Some((pool, ranges)) = pools.get(name) else {
+            return;
+        };
+        let all = &pool.spec.addresses;
+        let different: BTreeSet<&String> = all.iter().collect();
+        if different.is_empty() || different.len() != all.len() {
+            self.rejected.push(format!("addresses of {name}: {all:?}"));
+        }
+        for (other, (_, others)) in pools.iter().filter(|(other, _)| *other != name) {
+            if let Some(range) = ranges.overlap(others) {
+                self.rejected
+                    .push(format!("{name} and {other} overlap: {range}"));
             }
+        }
+    }
+
+    fn judge_advertisement(&mut self, name: &str) {
+        let stored = self.world.l2_advertisements.get(name);
+        let Some(advertisement) = stored.and_then(Stored::valid) else {
+            return;
+        };
+        let spec = &advertisement.spec;
+        for selector in spec.node_selectors.iter().chain(&spec.service_selectors) {
+            let mut expressions = selector.match_expressions.iter().flatten();
+            let repeats = expressions.any(|e| {
+                let values: Vec<_> = e.values.iter().flatten().collect();
+                values.iter().collect::<BTreeSet<_>>().len() != values.len()
+            });
+            if repeats || Selector::parse(Some(selector)).is_err() {
+                self.rejected.push(format!("selectors of {name}"));
+            }
+        }
+        if !self.world.capabilities.preferred_nodes && !spec.preferred_node_selectors.is_empty() {
+            self.rejected.push(format!("{name} has unknown fields"));
+        }
+    }
+
+    fn allocate(&mut self) -> bool {
+        let pools = self.pools();
+        let mut changed = false;
+        let mut holders: BTreeMap<IpAddr, Key> = BTreeMap::new();
+        for (key, ips) in &self.ingress {
+            holders.extend(ips.iter().map(|ip| (*ip, key.clone())));
+        }
+        for child in self.children() {
+            let free = |a: &IpAddr| holders.get(a).is_none_or(|holder| *holder == child.key);
+            let wanted = give(&pools, self.running, &child, free);
+            let annotations = child.service.metadata.annotations.as_ref();
+            let marked = annotations.is_some_and(|a| a.contains_key(self.mark()));
+            if child.allocated == wanted && (marked || wanted.is_empty()) {
+                continue;
+            }
+            changed = true;
+            // An additional address is no harm; one that is taken away is.
+            if !child.allocated.is_empty()
+                && child
+                    .allocated
+                    .iter()
+                    .any(|a| child.addresses.contains(a) && !wanted.contains(a))
+            {
+                self.taken
+                    .push((child.key.clone(), child.allocated.clone()));
+            }
+            for ip in &child.allocated {
+                holders.remove(ip);
+            }
+            holders.extend(wanted.iter().map(|ip| (*ip, child.key.clone())));
+            let mut manifest = json!(child.service);
+            manifest["status"] = ingress_status(&wanted);
+            let pool = pool_of(&pools, &wanted);
+            manifest["metadata"]["annotations"][self.mark()] = json!(pool.unwrap_or_default());
+            self.ingress.insert(child.key.clone(), wanted);
+            let _ = self.put(Kind::Service, manifest);
         }
         changed
     }
 
     fn elect(&mut self) -> bool {
         let mut changed = false;
+        let pools = self.pools();
         for child in self.children() {
-            let winner = if child.allocated.is_empty() {
-                None
-            } else {
-                winner(&self.world, &child)
-            };
+            let winner = pool_of(&pools, &child.allocated)
+                .and_then(|pool| winner(&self.world, self.running, &child, pool));
             if self.announcer(&child.key) != winner.as_deref() {
                 changed = true;
-                self.report(&child.key, winner.as_deref());
+                match &winner {
+                    Some(node) => self.announcing.insert(child.key.clone(), node.clone()),
+                    None => self.announcing.remove(&child.key),
+                };
+            }
+            let reported = self.world.announcers(&child.key).next();
+            let report = winner.filter(|_| self.reports());
+            if reported != report.as_deref() {
+                changed = true;
+                self.report(&child.key, report.as_deref());
             }
         }
-        let gone: Vec<Key> = self
-            .world
-            .announcers
-            .keys()
+        let known = self.announcing.keys().chain(self.world.announcers.keys());
+        let gone: BTreeSet<Key> = known
             .filter(|key| self.world.child(key).is_none())
             .cloned()
             .collect();
         for key in gone {
             changed = true;
+            self.announcing.remove(&key);
             self.report(&key, None);
         }
         changed
+    }
+
+    fn mark(&self) -> &'static str {
+        if self.running.new_annotations {
+            names::METALLB_ALLOCATED
+        } else {
+            names::METALLB_OLD_ALLOCATED
+        }
+    }
+
+    fn reports(&self) -> bool {
+        self.running.l2_status && self.world.capabilities.l2_status
     }
 
     /// Writes or removes the ServiceL2Status.
@@ -123,37 +205,111 @@ impl Cluster {
     }
 }
 
+/// The pool that holds all of some addresses.
+fn pool_of<'a>(pools: &'a Pools, addresses: &[IpAddr]) -> Option<&'a str> {
+    let holds = |ranges: &RangeSet| addresses.iter().all(|a| ranges.contains(*a));
+    let mut named = pools.iter().filter(|_| !addresses.is_empty());
+    named
+        .find(|(_, (_, ranges))| holds(ranges))
+        .map(|(name, _)| name.as_str())
+}
+
+/// What MetalLB's controller gives a Service, or leaves it.
+fn give(
+    pools: &Pools,
+    running: Capabilities,
+    child: &Child,
+    free: impl Fn(&IpAddr) -> bool,
+) -> Vec<IpAddr> {
+    let annotations = child
+        .service
+        .metadata
+        .annotations
+        .clone()
+        .unwrap_or_default();
+    let read = |new: &str, old: &str| {
+        let value = annotations.get(new).filter(|_| running.new_annotations);
+        value.or_else(|| annotations.get(old)).cloned()
+    };
+    let pool = read(names::METALLB_POOL, names::METALLB_OLD_POOL);
+    let mut named: Vec<IpAddr> = read(names::METALLB_IPS, names::METALLB_OLD_IPS)
+        .iter()
+        .flat_map(|list| list.split(','))
+        .filter_map(|a| a.parse().ok())
+        .collect();
+    named.sort_unstable();
+    let (Some(pool), false) = (pool, named.is_empty()) else {
+        // It asks for nothing that this version can read: it keeps what it
+        // has, or gets something from a pool that is for everybody.
+        if pool_of(pools, &child.allocated).is_some() {
+            return child.allocated.clone();
+        }
+        let open = pools
+            .values()
+            .filter(|(pool, _)| pool.spec.auto_assign.unwrap_or(true));
+        let mut offers = open.flat_map(|(_, ranges)| ranges.iter(Family::IPv4, None).take(50));
+        return offers.find(&free).into_iter().collect();
+    };
+    let allowed = pools.get(&pool).is_some_and(|(pool, ranges)| {
+        named.iter().all(|a| ranges.contains(*a) && free(a)) && allocates_to(pool, child)
+    });
+    if allowed { named } else { Vec::new() }
+}
+
+fn allocates_to(pool: &IpAddressPool, child: &Child) -> bool {
+    let labels = child.service.metadata.labels.clone().unwrap_or_default();
+    pool.spec.service_allocation.as_ref().is_none_or(|to| {
+        let selectors = &to.service_selectors;
+        (to.namespaces.is_empty()
+            || !to.namespace_selectors.is_empty()
+            || to.namespaces.contains(&child.key.namespace))
+            && selects(selectors, &labels)
+    })
+}
+
+fn selects(selectors: &[LabelSelector], labels: &BTreeMap<String, String>) -> bool {
+    selectors.is_empty()
+        || selectors
+            .iter()
+            .any(|s| Selector::parse(Some(s)).is_ok_and(|s| s.matches(labels)))
+}
+
+/// Whether the node's speaker takes part in elections.
+fn is_candidate(running: Capabilities, node: &Node) -> bool {
+    let excluded = running.l2_status && node.is_excluded();
+    let silenced = running.cordon_silences() && node.cordoned;
+    node.ready && !node.network_unavailable && !excluded && !silenced
+}
+
 /// Who wins the election for a Service: the nodes of all advertisements that
 /// match it, alive, by preference and then by hash.
-fn winner(world: &World, child: &Child) -> Option<String> {
+fn winner(world: &World, running: Capabilities, child: &Child, pool: &str) -> Option<String> {
     let labels = child.service.metadata.labels.clone().unwrap_or_default();
-    let pool = names::ip_address_pool_name(&child.pool);
     let mut scores: BTreeMap<&str, i32> = BTreeMap::new();
     for stored in world.l2_advertisements.values() {
         let Stored::Valid(advertisement) = stored else {
             continue;
         };
         let spec = &advertisement.spec;
-        let selects = |selectors: &[_], labels| {
-            selectors.is_empty()
-                || selectors
-                    .iter()
-                    .any(|s| Selector::parse(Some(s)).is_ok_and(|s| s.matches(labels)))
-        };
         let for_pool = (spec.ip_address_pools.is_empty()
             && spec.ip_address_pool_selectors.is_empty())
-            || spec.ip_address_pools.contains(&pool);
-        if !for_pool || !selects(&spec.service_selectors, &labels) {
+            || spec.ip_address_pools.iter().any(|p| p == pool);
+        if !for_pool || (running.service_selectors && !selects(&spec.service_selectors, &labels)) {
             continue;
         }
-        for node in world.nodes.values().filter(|n| n.ready && !n.is_excluded()) {
+        let able = |node: &&Node| {
+            let away = matches!(world.speakers.on(&node.name), SpeakerState::Away(_));
+            is_candidate(running, node) && !away
+        };
+        for node in world.nodes.values().filter(able) {
             if !selects(&spec.node_selectors, &node.labels) {
                 continue;
             }
             let score = scores.entry(&node.name).or_default();
             for preferred in &spec.preferred_node_selectors {
-                if Selector::parse(Some(&preferred.preference))
-                    .is_ok_and(|s| s.matches(&node.labels))
+                if running.preferred_nodes
+                    && Selector::parse(Some(&preferred.preference))
+                        .is_ok_and(|s| s.matches(&node.labels))
                 {
                     *score += preferred.weight;
                 }

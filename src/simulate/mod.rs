@@ -2,7 +2,10 @@
 //! would, and plays MetalLB's part. For property tests, benchmarks and
 //! capacity questions; no I/O.
 
+pub mod event;
 mod metallb;
+pub mod random;
+pub mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -11,6 +14,8 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use crate::api::names;
+use crate::external_dns::Availability;
 use crate::metallb::Capabilities;
 use crate::plan::{Action, Change, Planner};
 use crate::world::{Key, Kind, ObjectRef, Observed, Options, Stored, World};
@@ -22,8 +27,16 @@ pub struct Cluster {
     pub world: World,
     /// Writes so far, by kind.
     pub writes: BTreeMap<Kind, u64>,
+    /// The MetalLB that runs, whatever its resource definitions say.
+    pub running: Capabilities,
+    /// What MetalLB's parser refused, after any write.
+    pub rejected: Vec<String>,
+    /// Addresses that MetalLB took from a Service that wanted to keep them.
+    pub taken: Vec<(Key, Vec<IpAddr>)>,
     /// What MetalLB has given each Service.
     ingress: BTreeMap<Key, Vec<IpAddr>>,
+    /// Who announces each Service, reported or not.
+    announcing: BTreeMap<Key, String>,
     version: u64,
 }
 
@@ -40,12 +53,47 @@ pub struct Restless {
 impl Cluster {
     /// An empty cluster with the newest MetalLB.
     pub fn new(now: Timestamp) -> Self {
+        Self::with_metallb(now, Capabilities::CURRENT)
+    }
+
+    /// An empty cluster with some MetalLB.
+    pub fn with_metallb(now: Timestamp, metallb: Capabilities) -> Self {
+        let mut world = World::new(now, Options::default(), Capabilities::default());
+        world.set_capabilities(metallb);
+        world.set_external_dns(Availability::Served);
         Self {
-            world: World::new(now, Options::default(), Capabilities::CURRENT),
+            world,
             writes: BTreeMap::new(),
+            running: metallb,
+            rejected: Vec::new(),
+            taken: Vec::new(),
             ingress: BTreeMap::new(),
+            announcing: BTreeMap::new(),
             version: 0,
         }
+    }
+
+    /// Installs MetalLB's resource definitions; what runs stays.
+    pub fn install_definitions(&mut self, metallb: Capabilities) {
+        self.world.set_capabilities(metallb);
+        if !metallb.l2_status {
+            // Their definition goes, and they with it.
+            let statuses = self.world.announcers.values();
+            let names: Vec<String> = statuses.flat_map(|s| s.keys().cloned()).collect();
+            for name in names {
+                let namespace = self.world.options.metallb_namespace.clone();
+                self.world.forget(&ObjectRef {
+                    kind: Kind::ServiceL2Status,
+                    key: Key::new(namespace, name),
+                });
+            }
+        }
+    }
+
+    /// Installs another version of MetalLB, definitions and programs.
+    pub fn install_metallb(&mut self, metallb: Capabilities) {
+        self.install_definitions(metallb);
+        self.running = metallb;
     }
 
     /// Creates or replaces an object from its manifest, as an API server
@@ -114,6 +162,13 @@ impl Cluster {
                 self.world
                     .l2_advertisements
                     .get(name)
+                    .map(|s| of(s.metadata())),
+                None,
+            ),
+            Kind::DnsEndpoint => (
+                self.world
+                    .dns_endpoints
+                    .get(&object.key)
                     .map(|s| of(s.metadata())),
                 None,
             ),
@@ -250,8 +305,22 @@ impl Cluster {
                 let _ = self.put(change.object.kind, service);
             }
             Action::Create(body) | Action::Apply(body) => {
+                let mut manifest = body.to_json();
+                self.keep_marks(&change.object.key, &mut manifest);
                 // What the planner writes can be read.
-                let _ = self.put(change.object.kind, body.to_json());
+                let _ = self.put(change.object.kind, manifest);
+            }
+        }
+        self.judge(&change.object);
+    }
+
+    /// Server-side apply leaves what MetalLB noted on a Service.
+    fn keep_marks(&self, service: &Key, manifest: &mut Value) {
+        let child = self.world.child(service);
+        let annotations = child.and_then(|c| c.service.metadata.annotations.as_ref());
+        for mark in [names::METALLB_ALLOCATED, names::METALLB_OLD_ALLOCATED] {
+            if let Some(pool) = annotations.and_then(|a| a.get(mark)) {
+                manifest["metadata"]["annotations"][mark] = json!(pool);
             }
         }
     }
@@ -348,7 +417,7 @@ impl Cluster {
 
     /// The node that announces a Service, as MetalLB would elect it now.
     pub fn announcer(&self, service: &Key) -> Option<&str> {
-        self.world.announcers(service).next()
+        self.announcing.get(service).map(String::as_str)
     }
 
     /// Of how many slots each node is the home, for nodes that exist.
@@ -360,13 +429,8 @@ impl Cluster {
     pub fn announced(&self) -> BTreeMap<String, usize> {
         let mut counts: BTreeMap<String, usize> =
             self.world.nodes.keys().map(|n| (n.clone(), 0)).collect();
-        for node in self
-            .world
-            .announcers
-            .keys()
-            .filter_map(|s| self.announcer(s))
-        {
-            *counts.entry(node.to_owned()).or_default() += 1;
+        for node in self.announcing.values() {
+            *counts.entry(node.clone()).or_default() += 1;
         }
         counts
     }

@@ -2,6 +2,7 @@
 //! record of the allocation, and all others.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -23,6 +24,12 @@ pub struct Child {
     pub pin: String,
     /// Name of its L2AddressPool.
     pub pool: String,
+    /// Since when, as far as the controller saw it.
+    pub pinned_since: Timestamp,
+    /// MetalLB's IPAddressPool that its addresses lie in, as it names it.
+    pub address_pool: Option<String>,
+    /// MetalLB up to 0.14.8 gave it its addresses, and no later one has seen it.
+    pub served_by_old: bool,
     /// Its set of candidate nodes.
     pub candidates: String,
     /// When it is deleted because its home left.
@@ -36,6 +43,12 @@ pub struct Child {
     pub owner: Option<String>,
     /// It is being deleted.
     pub terminating: bool,
+    /// Digest of what a slot does not have for itself alone: labels,
+    /// annotations, owner and spec, without slot number, home, pin, time of
+    /// retirement, values of addresses and what the API server gives each
+    /// Service. What is found out about it for one child of a load balancer
+    /// holds for its siblings with the same digest.
+    pub common: u64,
     /// The Service itself, without managed fields.
     pub service: Service,
 }
@@ -64,6 +77,7 @@ impl ServiceRecord {
         match read_child(&service) {
             Some(mut child) => {
                 child.service = slim(service);
+                child.common = common(&child);
                 Self::Child(Box::new(child))
             }
             None => Self::Foreign(ForeignService {
@@ -81,6 +95,11 @@ impl Child {
             .chain(&self.allocated)
             .copied()
             .collect()
+    }
+
+    /// Whether its addresses lie in a pool that it has for itself.
+    pub fn has_own_pool(&self) -> bool {
+        self.address_pool.as_deref().is_some_and(names::is_own_pool)
     }
 
     /// Its resource version.
@@ -121,6 +140,9 @@ fn read_child(service: &Service) -> Option<Child> {
         .filter_map(|a| a.trim().parse().ok())
         .collect();
     addresses.sort_unstable();
+    let address_pool = annotations
+        .get(names::METALLB_POOL)
+        .or_else(|| annotations.get(names::METALLB_OLD_POOL));
     let mut allocated: Vec<IpAddr> = ingress(service).collect();
     allocated.sort_unstable();
     Some(Child {
@@ -128,7 +150,11 @@ fn read_child(service: &Service) -> Option<Child> {
         slot,
         home: label(names::HOME).unwrap_or_default(),
         pin: label(names::PIN).unwrap_or_default(),
+        pinned_since: Timestamp::default(),
         pool: label(names::POOL).unwrap_or_default(),
+        address_pool: address_pool.cloned(),
+        served_by_old: annotations.contains_key(names::METALLB_OLD_ALLOCATED)
+            && !annotations.contains_key(names::METALLB_ALLOCATED),
         candidates: label(names::CANDIDATES).unwrap_or_default(),
         retire_at: annotations
             .get(names::RETIRE_AT)
@@ -137,8 +163,44 @@ fn read_child(service: &Service) -> Option<Child> {
         allocated,
         owner: controller.map(|o| o.uid.clone()),
         terminating: meta.deletion_timestamp.is_some(),
+        common: 0,
         service: Service::default(),
     })
+}
+
+/// The digest [`Child::common`].
+fn common(child: &Child) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let meta = &child.service.metadata;
+    for (key, value) in meta.labels.iter().flatten() {
+        if ![names::SLOT, names::HOME, names::PIN].contains(&key.as_str()) {
+            (key, value).hash(&mut hasher);
+        }
+    }
+    // Tells labels from annotations.
+    0u8.hash(&mut hasher);
+    for (key, value) in meta.annotations.iter().flatten() {
+        match key.as_str() {
+            names::RETIRE_AT => {}
+            names::METALLB_IPS | names::METALLB_OLD_IPS => key.hash(&mut hasher),
+            _ => (key, value).hash(&mut hasher),
+        }
+    }
+    child.owner.hash(&mut hasher);
+    let spec = child.service.spec.clone().map(|mut spec| {
+        spec.cluster_ip = None;
+        spec.cluster_ips = None;
+        spec.health_check_node_port = None;
+        for port in spec.ports.iter_mut().flatten() {
+            port.node_port = None;
+        }
+        spec
+    });
+    // A spec can always be written as JSON.
+    serde_json::to_string(&spec)
+        .unwrap_or_default()
+        .hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Without what is never compared.
@@ -184,6 +246,53 @@ mod tests {
 
     fn service(json: serde_json::Value) -> Service {
         serde_json::from_value(json).unwrap()
+    }
+
+    /// A child with changes at JSON pointers.
+    fn child(changes: &[(&str, serde_json::Value)]) -> Child {
+        let mut json = serde_json::json!({"metadata": {"name": "web-2", "namespace": "shop",
+            "labels": {"app.kubernetes.io/managed-by": "l2lb", "l2lb.io/load-balancer": "web",
+                "l2lb.io/slot": "2", "l2lb.io/home": "a", "l2lb.io/pin": "a"},
+            "annotations": {"metallb.io/loadBalancerIPs": "203.0.113.7", "l2lb.io/template": "0"}},
+            "spec": {"type": "LoadBalancer", "clusterIP": "198.18.128.7",
+                "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30080}]}});
+        for (pointer, value) in changes {
+            *json.pointer_mut(pointer).unwrap() = value.clone();
+        }
+        match ServiceRecord::read(service(json)) {
+            ServiceRecord::Child(child) => *child,
+            ServiceRecord::Foreign(_) => panic!("not a child"),
+        }
+    }
+
+    #[test]
+    fn siblings_have_a_common_digest_until_one_is_changed() {
+        let usual = child(&[]).common;
+        let sibling = child(&[
+            ("/metadata/name", "web-3".into()),
+            ("/metadata/labels/l2lb.io~1slot", "3".into()),
+            ("/metadata/labels/l2lb.io~1home", "b".into()),
+            ("/metadata/labels/l2lb.io~1pin", "c".into()),
+            (
+                "/metadata/annotations/metallb.io~1loadBalancerIPs",
+                "203.0.113.8".into(),
+            ),
+            ("/spec/clusterIP", "198.18.128.8".into()),
+            ("/spec/ports/0/nodePort", 30081.into()),
+        ]);
+        assert_eq!(sibling.common, usual);
+        for (pointer, value) in [
+            ("/metadata/annotations/l2lb.io~1template", "1".into()),
+            ("/spec/type", "ClusterIP".into()),
+            ("/spec/ports/0/port", 81.into()),
+            ("/spec/ports/0/protocol", "UDP".into()),
+            (
+                "/metadata/annotations",
+                serde_json::json!({"metallb.universe.tf/loadBalancerIPs": "203.0.113.7"}),
+            ),
+        ] {
+            assert_ne!(child(&[(pointer, value)]).common, usual, "{pointer}");
+        }
     }
 
     #[test]

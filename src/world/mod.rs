@@ -8,11 +8,15 @@
 mod child;
 mod node;
 mod observe;
+mod speaker;
 mod version;
 
 pub use child::{Child, ForeignService, ServiceRecord};
 pub use node::Node;
 pub use observe::{Observed, observe_manifest};
+pub use speaker::{
+    ANNOUNCE_FAILED, InterfaceFailure, SPEAKER_GRACE, Speaker, SpeakerState, Speakers,
+};
 pub use version::ResourceVersion;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -23,7 +27,8 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::address::{AddressRange, Family};
-use crate::api::{L2AddressPool, L2LoadBalancer};
+use crate::api::{L2AddressPool, L2LoadBalancer, names};
+use crate::external_dns::{Availability, DnsEndpoint};
 use crate::metallb::{BgpAdvertisement, Capabilities, IpAddressPool, L2Advertisement};
 
 /// Namespace and name.
@@ -78,6 +83,12 @@ pub enum Kind {
     ServiceL2Status,
     /// `networking.k8s.io` ServiceCIDR.
     ServiceCidr,
+    /// `externaldns.k8s.io` DNSEndpoint.
+    DnsEndpoint,
+    /// A pod of MetalLB's: its speakers matter.
+    Pod,
+    /// An event by which a speaker says that it cannot announce.
+    Event,
 }
 
 impl Kind {
@@ -94,6 +105,9 @@ impl Kind {
             Self::BgpAdvertisement => "BGPAdvertisement",
             Self::ServiceL2Status => "ServiceL2Status",
             Self::ServiceCidr => "ServiceCIDR",
+            Self::DnsEndpoint => "DNSEndpoint",
+            Self::Pod => "Pod",
+            Self::Event => "Event",
         }
     }
 }
@@ -231,8 +245,18 @@ pub struct World {
     /// The node that each ServiceL2Status of a Service reports to announce it;
     /// there may briefly be none or two.
     pub announcers: HashMap<Key, BTreeMap<String, String>>,
+    /// When those last changed, as far as the controller saw it.
+    pub announced_since: HashMap<Key, Timestamp>,
+    /// MetalLB's speakers.
+    pub speakers: Speakers,
+    /// What speakers said that they cannot announce, by event.
+    pub interface_failures: BTreeMap<Key, InterfaceFailure>,
     /// The cluster's Service networks, by name of the ServiceCIDR.
     pub service_cidrs: BTreeMap<String, Vec<AddressRange>>,
+    /// ExternalDNS's records, ours and others'.
+    pub dns_endpoints: BTreeMap<Key, Stored<DnsEndpoint>>,
+    /// Whether such records can be made.
+    pub external_dns: Availability,
     /// The family of Services that name none.
     pub primary_family: Option<Family>,
     /// Writes that were refused.
@@ -242,6 +266,11 @@ pub struct World {
     /// When an address was freed, for those of this controller's lifetime: they are given out last.
     pub freed: BTreeMap<IpAddr, Timestamp>,
 
+    /// How many children MetalLB up to 0.14.8 gave their addresses to.
+    served_by_old: usize,
+    /// The definitions were those of MetalLB up to 0.14.8 a while ago, and
+    /// nothing was seen yet of the controller that belongs to the new ones.
+    old_controller_may_run: bool,
     holders: HashMap<IpAddr, BTreeSet<Key>>,
     status_service: BTreeMap<String, Key>,
     revisions: Revisions,
@@ -300,8 +329,25 @@ impl World {
     pub fn set_capabilities(&mut self, capabilities: Capabilities) {
         if self.capabilities != capabilities {
             self.capabilities = capabilities;
+            self.old_controller_may_run |= capabilities.installed && !capabilities.new_annotations;
             self.touch_environment();
         }
+    }
+
+    /// Sets whether ExternalDNS's records can be made.
+    pub fn set_external_dns(&mut self, availability: Availability) {
+        if self.external_dns != availability {
+            self.external_dns = availability;
+            self.touch_environment();
+        }
+    }
+
+    /// Whether a Service must name its addresses under MetalLB's old prefix
+    /// too. In an upgrade the resource definitions are newer than the
+    /// controller that still runs: it would not see the new prefix, and give a
+    /// new Service an address of anybody's pool.
+    pub fn needs_old_annotations(&self) -> bool {
+        !self.capabilities.new_annotations || self.old_controller_may_run || self.served_by_old > 0
     }
 
     /// Remembers that a write was refused.
@@ -350,14 +396,29 @@ impl World {
 
     fn touch_object(&mut self, object: &ObjectRef) {
         match object.kind {
-            Kind::LoadBalancer => self.touch_load_balancer(object.key.clone()),
+            Kind::LoadBalancer | Kind::DnsEndpoint => {
+                self.touch_load_balancer(object.key.clone());
+            }
             Kind::Service => match object.key.name.rsplit_once('-') {
                 Some((name, _)) => {
                     self.touch_load_balancer(Key::new(object.key.namespace.clone(), name));
                 }
                 None => self.touch_environment(),
             },
+            Kind::IpAddressPool | Kind::L2Advertisement => {
+                self.touch_owner(&object.key.name);
+                self.touch_environment();
+            }
             _ => self.touch_environment(),
+        }
+    }
+
+    /// A slot's own pool or advertisement has changed.
+    fn touch_owner(&mut self, name: &str) {
+        if let Some((namespace, service)) = names::own_pool_service(name)
+            && let Some((load_balancer, _)) = service.rsplit_once('-')
+        {
+            self.touch_load_balancer(Key::new(namespace, load_balancer));
         }
     }
 

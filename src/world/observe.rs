@@ -2,16 +2,21 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Namespace as KubeNamespace, Node as KubeNode, Service};
+use k8s_openapi::api::core::v1::{
+    Event, Namespace as KubeNamespace, Node as KubeNode, Pod, Service,
+};
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::PartialObjectMeta;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Child, Key, Kind, Namespace, Node, ObjectRef, ServiceRecord, Stored, World};
+use super::{
+    Child, InterfaceFailure, Key, Kind, Namespace, Node, ObjectRef, ServiceRecord, Stored, World,
+};
 use crate::address::{AddressRange, Family};
-use crate::api::{L2AddressPool, L2LoadBalancer};
+use crate::api::{L2AddressPool, L2LoadBalancer, names};
+use crate::external_dns::DnsEndpoint;
 use crate::metallb::{self, BgpAdvertisement, IpAddressPool, L2Advertisement};
 
 /// An object of the API, as it was seen.
@@ -37,6 +42,12 @@ pub enum Observed {
     ServiceL2Status(Box<ObjectMeta>),
     /// A network for Services.
     ServiceCidr(Box<ServiceCIDR>),
+    /// A record for ExternalDNS.
+    DnsEndpoint(Stored<DnsEndpoint>),
+    /// A pod in MetalLB's namespace.
+    Pod(Box<Pod>),
+    /// An event.
+    Event(Box<Event>),
 }
 
 impl Observed {
@@ -53,6 +64,9 @@ impl Observed {
             Self::BgpAdvertisement(_) => Kind::BgpAdvertisement,
             Self::ServiceL2Status(_) => Kind::ServiceL2Status,
             Self::ServiceCidr(_) => Kind::ServiceCidr,
+            Self::DnsEndpoint(_) => Kind::DnsEndpoint,
+            Self::Pod(_) => Kind::Pod,
+            Self::Event(_) => Kind::Event,
         }
     }
 
@@ -69,6 +83,9 @@ impl Observed {
             Self::BgpAdvertisement(o) => o.metadata(),
             Self::ServiceL2Status(o) => o,
             Self::ServiceCidr(o) => &o.metadata,
+            Self::DnsEndpoint(o) => o.metadata(),
+            Self::Pod(o) => &o.metadata,
+            Self::Event(o) => &o.metadata,
         }
     }
 
@@ -95,6 +112,9 @@ impl Observed {
             Kind::Namespace => Self::Namespace(serde_json::from_value(value)?),
             Kind::Service => Self::Service(serde_json::from_value(value)?),
             Kind::ServiceCidr => Self::ServiceCidr(serde_json::from_value(value)?),
+            Kind::DnsEndpoint => Self::DnsEndpoint(stored(value)?),
+            Kind::Pod => Self::Pod(serde_json::from_value(value)?),
+            Kind::Event => Self::Event(serde_json::from_value(value)?),
             Kind::AddressPool => Self::AddressPool(stored(value)?),
             Kind::LoadBalancer => Self::LoadBalancer(stored(value)?),
             Kind::IpAddressPool => Self::IpAddressPool(stored(value)?),
@@ -154,6 +174,8 @@ pub fn observe_manifest(value: Value) -> Result<Option<Observed>, serde_json::Er
         ("", "Node") => Kind::Node,
         ("", "Namespace") => Kind::Namespace,
         ("", "Service") => Kind::Service,
+        ("", "Pod") => Kind::Pod,
+        ("", "Event") => Kind::Event,
         ("networking.k8s.io", "ServiceCIDR") => Kind::ServiceCidr,
         ("l2lb.io", "L2AddressPool") => Kind::AddressPool,
         ("l2lb.io", "L2LoadBalancer") => Kind::LoadBalancer,
@@ -161,6 +183,7 @@ pub fn observe_manifest(value: Value) -> Result<Option<Observed>, serde_json::Er
         ("metallb.io", "L2Advertisement") => Kind::L2Advertisement,
         ("metallb.io", "BGPAdvertisement") => Kind::BgpAdvertisement,
         ("metallb.io", "ServiceL2Status") => Kind::ServiceL2Status,
+        ("externaldns.k8s.io", "DNSEndpoint") => Kind::DnsEndpoint,
         _ => return Ok(None),
     };
     Observed::read(kind, value).map(Some)
@@ -212,10 +235,12 @@ impl World {
                 self.load_balancers.insert(key, load_balancer);
             }
             Observed::IpAddressPool(pool) => {
+                self.touch_owner(&name);
                 self.ip_address_pools.insert(name, pool);
                 self.touch_environment();
             }
             Observed::L2Advertisement(advertisement) => {
+                self.touch_owner(&name);
                 self.l2_advertisements.insert(name, advertisement);
                 self.touch_environment();
             }
@@ -224,6 +249,10 @@ impl World {
                 self.touch_environment();
             }
             Observed::ServiceL2Status(meta) => self.observe_announcer(&object.key, &meta),
+            Observed::DnsEndpoint(endpoint) => {
+                self.touch_load_balancer(object.key.clone());
+                self.dns_endpoints.insert(object.key, endpoint);
+            }
             Observed::ServiceCidr(cidr) => {
                 let ranges = cidr
                     .spec
@@ -234,6 +263,23 @@ impl World {
                 self.service_cidrs.insert(name, ranges);
                 self.touch_environment();
             }
+            Observed::Pod(pod) => {
+                // `render` is given pods of everywhere.
+                if object.key.namespace == self.options.metallb_namespace
+                    && self.speakers.observe(&pod, self.now)
+                {
+                    self.touch_environment();
+                }
+            }
+            Observed::Event(event) => match InterfaceFailure::read(&event) {
+                Some(failure) => {
+                    if self.interface_failures.get(&object.key) != Some(&failure) {
+                        self.interface_failures.insert(object.key, failure);
+                        self.touch_environment();
+                    }
+                }
+                None => self.forget(&object),
+            },
         }
     }
 
@@ -241,7 +287,10 @@ impl World {
     pub fn forget(&mut self, object: &ObjectRef) {
         let name = &object.key.name;
         match object.kind {
-            Kind::Node => drop(self.nodes.remove(name)),
+            Kind::Node => {
+                self.nodes.remove(name);
+                self.speakers.forget_node(name);
+            }
             Kind::Namespace => drop(self.namespaces.remove(name)),
             Kind::AddressPool => drop(self.pools.remove(name)),
             Kind::LoadBalancer => {
@@ -252,6 +301,12 @@ impl World {
             Kind::L2Advertisement => drop(self.l2_advertisements.remove(name)),
             Kind::BgpAdvertisement => drop(self.bgp_advertisements.remove(name)),
             Kind::ServiceCidr => drop(self.service_cidrs.remove(name)),
+            Kind::DnsEndpoint => {
+                self.dns_endpoints.remove(&object.key);
+                self.refusals.remove(object);
+                self.touch_load_balancer(object.key.clone());
+                return;
+            }
             Kind::Service => {
                 self.forget_service(&object.key);
                 return;
@@ -260,8 +315,23 @@ impl World {
                 self.forget_announcer(&object.key);
                 return;
             }
+            Kind::Pod => {
+                if self.speakers.forget(name, self.now) {
+                    self.touch_environment();
+                }
+                return;
+            }
+            Kind::Event => {
+                if self.interface_failures.remove(&object.key).is_some() {
+                    self.touch_environment();
+                }
+                return;
+            }
         }
         self.refusals.remove(object);
+        if matches!(object.kind, Kind::IpAddressPool | Kind::L2Advertisement) {
+            self.touch_owner(name);
+        }
         self.touch_environment();
     }
 
@@ -278,11 +348,17 @@ impl World {
         }
         let record = ServiceRecord::read(service);
         match record {
-            ServiceRecord::Child(child) => {
-                if self.child(&key).is_some_and(|known| **known == *child) {
+            ServiceRecord::Child(mut child) => {
+                let known = self.child(&key);
+                child.pinned_since = known
+                    .filter(|known| known.pin == child.pin)
+                    .map_or(self.now, |known| known.pinned_since);
+                if known.is_some_and(|known| **known == *child) {
                     return;
                 }
+                self.note_allocator(&child);
                 self.remove_service(&key);
+                self.served_by_old += usize::from(child.served_by_old);
                 self.hold(&key, child.all_addresses());
                 let owner = owner_of(&key);
                 self.departed.remove(&key);
@@ -308,6 +384,23 @@ impl World {
         }
     }
 
+    /// A Service on which a MetalLB from 0.14.9 on has newly left its mark
+    /// shows that the controller is the one that the definitions belong to.
+    fn note_allocator(&mut self, child: &Child) {
+        let marked = |child: &Child| {
+            let annotations = child.service.metadata.annotations.as_ref();
+            annotations.is_some_and(|a| a.contains_key(names::METALLB_ALLOCATED))
+        };
+        if self.old_controller_may_run
+            && self.capabilities.new_annotations
+            && marked(child)
+            && !self.child(&child.key).is_some_and(|known| marked(known))
+        {
+            self.old_controller_may_run = false;
+            self.touch_environment();
+        }
+    }
+
     fn forget_service(&mut self, key: &Key) {
         let was_child = self.child(key).is_some();
         if self.remove_service(key) {
@@ -330,6 +423,7 @@ impl World {
             foreign.addresses
         } else if let Some(child) = self.child(key).cloned() {
             let owner = owner_of(key);
+            self.served_by_old -= usize::from(child.served_by_old);
             if let Some(slots) = self.children.get_mut(&owner) {
                 slots.remove(&child.slot);
                 if slots.is_empty() {
@@ -362,6 +456,7 @@ impl World {
         }
         self.forget_announcer(status);
         self.touch_load_balancer(owner_of(&service));
+        self.announced_since.insert(service.clone(), self.now);
         self.status_service
             .insert(status.name.clone(), service.clone());
         self.announcers
@@ -378,6 +473,9 @@ impl World {
             statuses.remove(&status.name);
             if statuses.is_empty() {
                 self.announcers.remove(&service);
+                self.announced_since.remove(&service);
+            } else {
+                self.announced_since.insert(service.clone(), self.now);
             }
         }
         if self.departed.contains_key(&service) {

@@ -14,7 +14,7 @@ use l2lb::api::{L2AddressPool, L2LoadBalancer, SlotStatus, names};
 use l2lb::controller::resource;
 use l2lb::metallb::{IpAddressPool, L2Advertisement};
 use l2lb::world::{Key, Kind};
-use l2lb_lab::{Lab, METALLB_NAMESPACE, Process, Spec, place};
+use l2lb_lab::{Lab, METALLB_NAMESPACE, Process, Spec};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -37,23 +37,7 @@ impl Cluster {
             client: lab.client(),
             lab,
         };
-        for crd in ["l2addresspools", "l2loadbalancers"] {
-            cluster
-                .lab
-                .apply_file(place::workspace().join(format!("crds/{crd}.l2lb.io.yaml")))
-                .await?;
-        }
-        cluster
-            .lab
-            .kubectl()
-            .run([
-                "wait",
-                "--for=condition=Established",
-                "crd",
-                "--all",
-                "--timeout=30s",
-            ])
-            .await?;
+        cluster.lab.install_product_crds().await?;
         cluster.namespace("shop", json!({})).await?;
         Ok(cluster)
     }

@@ -4,9 +4,11 @@
 
 mod cluster;
 mod controllers;
+mod dns;
 mod fan_out;
 mod leaving;
 mod metallb;
+mod rebalance;
 mod refusals;
 mod schema;
 mod steady;
@@ -98,6 +100,21 @@ fn main() -> ExitCode {
             "pool_waits_for_its_addresses",
             api(),
             leaving::pool_waits_for_its_addresses,
+        ),
+        harness::trial(
+            "dns_record_follows_the_nodes",
+            api(),
+            dns::record_follows_the_nodes,
+        ),
+        harness::trial(
+            "dns_refused_names",
+            with_garbage_collector(),
+            dns::refused_names,
+        ),
+        harness::trial(
+            "rebalance_evens_homes_out",
+            api(),
+            rebalance::homes_are_evened_out,
         ),
         harness::trial("deletion_background", api(), leaving::background),
         harness::trial(

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, PostParams};
@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::cluster::{Cluster, PATIENCE, ensure_same, slots_of};
 
 /// Its definitions are missing: that is said, and work starts when they
-/// appear, if they are of a version that can be used.
+/// appear. An older version is served its own way, and upgraded.
 pub async fn is_missing(lab: Lab) -> Result<()> {
     let cluster = Cluster::new(lab).await?;
     cluster.nodes(["node-1", "node-2"]).await?;
@@ -67,20 +67,18 @@ pub async fn is_missing(lab: Lab) -> Result<()> {
         }
     }
     install(&cluster, &old).await?;
-    let condition = cluster
-        .pool_condition("edge", "Configured", "MetalLBTooOld")
-        .await?;
-    ensure!(condition.message.contains("upgrade"), "{condition:?}");
-    cluster
-        .condition("shop", "web", "Accepted", "MetalLBTooOld")
-        .await?;
-    ensure!(
-        cluster.children("shop", "web").await?.is_empty(),
-        "Services were made"
-    );
+    cluster.pool_condition("edge", "Configured", "Ok").await?;
+    let before = cluster.slots("shop", "web", 2).await?;
+    cluster.announce("shop", "web").await?;
+    cluster.condition("shop", "web", "Ready", "Ok").await?;
+    let own: Vec<String> = before.values().map(pool_of).collect();
+    ensure!(own.iter().all(|name| names::is_own_pool(name)), "{own:?}");
+    for name in &own {
+        cluster.metallb_pools().get(name).await?;
+        cluster.advertisements().get(name).await?;
+    }
 
     // The upgrade.
-    let start = Instant::now();
     let api: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
     for definition in &definitions {
         let mut present = api.get(&definition.name_any()).await?;
@@ -88,11 +86,21 @@ pub async fn is_missing(lab: Lab) -> Result<()> {
         api.replace(&definition.name_any(), &PostParams::default(), &present)
             .await?;
     }
-    let before = cluster.slots("shop", "web", 2).await?;
+    let start = Instant::now();
+    while cluster
+        .metallb_pools()
+        .get_opt(&names::ip_address_pool_name("edge"))
+        .await?
+        .is_none()
+    {
+        ensure!(start.elapsed() < PATIENCE, "there is no shared pool");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let after = cluster.children("shop", "web").await?;
+    ensure_same(&before, &after)?;
     ensure!(
-        start.elapsed() < Duration::from_secs(15),
-        "it took {:?}",
-        start.elapsed()
+        after.values().map(pool_of).eq(own),
+        "a slot changed its pool"
     );
     cluster.announce("shop", "web").await?;
     cluster.condition("shop", "web", "Ready", "Ok").await?;
@@ -123,6 +131,14 @@ pub async fn is_missing(lab: Lab) -> Result<()> {
     let after = cluster.children("shop", "web").await?;
     ensure_same(&before, &after)?;
     Ok(())
+}
+
+fn pool_of(service: &Service) -> String {
+    let annotations = service.annotations();
+    annotations
+        .get(names::METALLB_POOL)
+        .cloned()
+        .unwrap_or_default()
 }
 
 async fn remove_definitions(cluster: &Cluster) -> Result<Vec<CustomResourceDefinition>> {

@@ -11,10 +11,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
+use l2lb::address::AddressRange;
 use l2lb::controller::answer::Answer;
 use l2lb::controller::batch::Batch;
 use l2lb::controller::resource;
 use l2lb::controller::view::{LANDING, View};
+use l2lb::metallb::Capabilities;
 use l2lb::plan::{Change, Planner};
 use l2lb::world::{Kind, ObjectRef, Options};
 use proptest::prelude::*;
@@ -117,9 +119,9 @@ struct Model {
     landing: Vec<(Change, Timestamp)>,
 }
 
-fn controller(now: Timestamp) -> Controller {
+fn controller(now: Timestamp, metallb: Capabilities) -> Controller {
     let mut view = View::new(now, Options::default());
-    view.hear(Store::definitions());
+    view.hear(Store::definitions(metallb));
     Controller {
         view,
         planner: Planner::default(),
@@ -142,10 +144,11 @@ fn node(number: u8) -> ObjectRef {
 }
 
 impl Model {
-    fn new() -> Self {
+    fn new(metallb: Capabilities) -> Self {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         let mut store = Store::default();
         store.now = now;
+        store.metallb = metallb;
         store.put(
             &object(Kind::Namespace, "", "shop"),
             json!({"metadata": {}}),
@@ -157,7 +160,7 @@ impl Model {
         );
         let mut model = Self {
             store,
-            controller: controller(now),
+            controller: controller(now, metallb),
             landing: Vec::new(),
         };
         for number in 0..3 {
@@ -243,7 +246,7 @@ impl Model {
             Step::Crash => {
                 // The Lease of the one that crashed outlives its last write.
                 self.land(usize::MAX);
-                self.controller = controller(self.store.now);
+                self.controller = controller(self.store.now, self.store.metallb);
                 self.relist_all();
             }
             Step::Pass(seconds) => self.pass(i64::from(*seconds)),
@@ -420,7 +423,7 @@ impl Model {
     /// At rest, a controller that has just begun has nothing to do either.
     fn check_rest(&mut self) {
         assert_eq!(self.pending(), vec![]);
-        self.controller = controller(self.store.now);
+        self.controller = controller(self.store.now, self.store.metallb);
         self.relist_all();
         self.deliver_all();
         assert_eq!(self.pending(), vec![], "after a restart");
@@ -429,6 +432,17 @@ impl Model {
             .all(Kind::LoadBalancer)
             .map(|(o, _)| o.key.name.clone())
             .collect();
+        // No two of MetalLB's pools overlap.
+        let mut seen = BTreeMap::new();
+        for (pool, value) in self.store.all(Kind::IpAddressPool) {
+            for text in value["spec"]["addresses"].as_array().into_iter().flatten() {
+                let range = AddressRange::parse(text.as_str().unwrap()).unwrap();
+                for (other, name) in &seen {
+                    assert!(!range.overlaps(other), "{pool} and {name} overlap: {range}");
+                }
+                seen.insert(range, pool.key.name.clone());
+            }
+        }
         for (key, _) in self.store.children() {
             let (owner, _) = key.name.rsplit_once('-').unwrap();
             assert!(owners.iter().any(|o| o == owner), "{key} was left behind");
@@ -523,8 +537,13 @@ fn tamper(store: &mut Store, number: usize) {
     }
 }
 
-fn run(steps: &[Step]) {
-    let mut model = Model::new();
+/// One without preferences: each slot has a pool and an advertisement.
+fn older_metallb() -> Capabilities {
+    Capabilities::of_version("0.15.2").unwrap()
+}
+
+fn run(metallb: Capabilities, steps: &[Step]) {
+    let mut model = Model::new(metallb);
     for step in steps {
         model.step(step);
     }
@@ -537,23 +556,28 @@ proptest! {
 
     #[test]
     fn no_address_is_given_twice_and_all_comes_to_rest(
-        steps in prop::collection::vec(step(), 1..220)
+        older in any::<bool>(), steps in prop::collection::vec(step(), 1..220)
     ) {
-        run(&steps);
+        run(if older { older_metallb() } else { Capabilities::CURRENT }, &steps);
     }
 }
 
 /// The plain course, so that the model is known to do something.
 #[test]
 fn a_load_balancer_gets_its_services() {
-    let mut model = Model::new();
+    gets_its_services(Capabilities::CURRENT, 1 + 3);
+    gets_its_services(older_metallb(), 3 + 3);
+}
+
+fn gets_its_services(metallb: Capabilities, objects: usize) {
+    let mut model = Model::new(metallb);
     model.step(&Step::CreateLoadBalancer(0, 0));
     model.rest();
     model.check_rest();
     assert_eq!(model.store.children().len(), 3);
     let creations = model.store.writes;
     assert!(
-        creations >= 3 + 1 + 3,
+        creations >= 3 + objects,
         "Services, pool and advertisements: {creations}"
     );
     model.step(&Step::DeleteLoadBalancer(0));
@@ -574,24 +598,27 @@ fn a_load_balancer_gets_its_services() {
 #[test]
 fn a_plan_does_not_depend_on_memory() {
     use Step::*;
-    run(&[
-        CreateLoadBalancer(0, 1),
-        AddNode(3),
-        Squat(0),
-        CreateLoadBalancer(3, 1),
-        CreateLoadBalancer(1, 2),
-        Pass(1),
-        CreateLoadBalancer(2, 3),
-        CreatePool(1),
-        AddNode(4),
-    ]);
+    run(
+        Capabilities::CURRENT,
+        &[
+            CreateLoadBalancer(0, 1),
+            AddNode(3),
+            Squat(0),
+            CreateLoadBalancer(3, 1),
+            CreateLoadBalancer(1, 2),
+            Pass(1),
+            CreateLoadBalancer(2, 3),
+            CreatePool(1),
+            AddNode(4),
+        ],
+    );
 }
 
 /// A creation without an answer, of a load balancer that is gone by now, comes
 /// into effect after the addresses were planned anew.
 #[test]
 fn an_address_is_not_given_again_while_its_creation_may_come_late() {
-    let mut model = Model::new();
+    let mut model = Model::new(Capabilities::CURRENT);
     model.rest();
     model.step(&Step::CreateLoadBalancer(0, 0));
     model.deliver_all();

@@ -28,6 +28,8 @@ pub struct Store {
     /// Objects that admission refuses to create or change.
     pub quota: bool,
     pub writes: usize,
+    /// The MetalLB that is installed.
+    pub metallb: Capabilities,
 }
 
 pub fn object(kind: Kind, namespace: &str, name: &str) -> ObjectRef {
@@ -65,13 +67,13 @@ impl Store {
         self.queues.insert(kind, queue);
     }
 
-    pub fn definitions() -> News {
+    pub fn definitions(capabilities: Capabilities) -> News {
         News::Definitions {
             present: resource::KINDS
                 .iter()
                 .filter_map(|k| resource::definition(*k))
                 .collect(),
-            capabilities: Capabilities::CURRENT,
+            capabilities,
         }
     }
 

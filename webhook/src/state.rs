@@ -45,7 +45,9 @@ impl State {
     /// The kinds that have not been listed yet, by name.
     pub fn missing(&self) -> Vec<&'static str> {
         let view = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let watched = |kind: &&str| *kind != Kind::ServiceL2Status.as_str();
+        let watched = |kind: &&str| {
+            KINDS.iter().any(|k| k.as_str() == *kind) || *kind == "CustomResourceDefinition"
+        };
         view.missing().into_iter().filter(watched).collect()
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use futures::future::try_join_all;
-use l2lb_lab::{Lab, Spec, place};
+use l2lb_lab::{Lab, Spec};
 use serde_json::{Value, json};
 
 use crate::figure::Figure;
@@ -26,19 +26,7 @@ fn addresses(first: u8) -> Vec<IpAddr> {
 
 /// Measures the pairs, in turn.
 pub async fn measure(lab: Lab, controller: &Path) -> Result<Vec<Figure>> {
-    for crd in ["l2addresspools", "l2loadbalancers"] {
-        lab.apply_file(place::workspace().join(format!("crds/{crd}.l2lb.io.yaml")))
-            .await?;
-    }
-    lab.kubectl()
-        .run([
-            "wait",
-            "--for=condition=Established",
-            "crd",
-            "--all",
-            "--timeout=30s",
-        ])
-        .await?;
+    lab.install_product_crds().await?;
     lab.deploy_backend("default", "web", 8080).await?;
     let spec = Spec::new("l2lb-controller", controller).args(["--listen", "127.0.0.1:8080"]);
     let _controller = lab.start(spec)?;

@@ -2,6 +2,7 @@
 //! of the way from `kubectl apply` to ARP, each as a ratio to a baseline of
 //! the same run. Machines are noisy; ratios are less so.
 
+mod failover;
 mod fan_out;
 mod figure;
 mod planner;
@@ -28,16 +29,35 @@ fn run() -> Result<()> {
     };
     let components = config.components();
     l2lb_lab::enter(&components.iter().map(String::as_str).collect::<Vec<_>>())?;
+    if std::env::args().nth(1).as_deref() == Some("failover") {
+        return fail_over(config);
+    }
     let mut figures = planner::figures(&place::target().join("criterion"))?;
-    let controller = std::env::current_exe()?.with_file_name("l2lb-controller");
+    // Optimised, by `cargo bench`; this program itself need not be.
+    let controller = place::target().join("release/l2lb-controller");
     figures.extend(tokio::runtime::Runtime::new()?.block_on(async {
         eprintln!("bringing up a lab with 5 nodes for 10 pairs of fan-outs");
         fan_out::measure(Lab::up(config).await?, &controller).await
     })?);
-    print!("{}", figure::table(&figures));
-    let summary = place::target().join("bench/summary.json");
+    show(&figures, "summary.json")
+}
+
+/// `make failover`: what one node's death does, here and with plain MetalLB.
+fn fail_over(config: LabConfig) -> Result<()> {
+    let controller = std::env::current_exe()?.with_file_name("l2lb-controller");
+    let figures = tokio::runtime::Runtime::new()?.block_on(async {
+        eprintln!("bringing up a lab with 5 nodes");
+        failover::measure(Lab::up(config).await?, &controller).await
+    })?;
+    show(&figures, "failover.json")
+}
+
+/// Prints figures as a table, and writes them to a file of `target/bench`.
+fn show(figures: &[figure::Figure], file: &str) -> Result<()> {
+    print!("{}", figure::table(figures));
+    let summary = place::target().join("bench").join(file);
     std::fs::create_dir_all(summary.parent().context("no folder")?)?;
-    std::fs::write(&summary, serde_json::to_string_pretty(&figures)? + "\n")?;
+    std::fs::write(&summary, serde_json::to_string_pretty(figures)? + "\n")?;
     eprintln!("written to {}", summary.display());
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! step checks what it shows; `make demo` runs it for people, `tests/demo.rs`
 //! as a test.
 
+pub mod stage;
 mod table;
 
 use std::collections::BTreeMap;
@@ -96,21 +97,9 @@ impl Demo {
 
     async fn begin(lab: Lab, script: Script) -> Result<Self> {
         let started = Instant::now();
-        for crd in ["l2addresspools", "l2loadbalancers"] {
-            lab.apply_file(place::workspace().join(format!("crds/{crd}.l2lb.io.yaml")))
-                .await?;
-        }
+        lab.install_product_crds().await?;
         lab.kubectl()
             .run(["create", "namespace", NAMESPACE])
-            .await?;
-        lab.kubectl()
-            .run([
-                "wait",
-                "--for=condition=Established",
-                "crd",
-                "--all",
-                "--timeout=30s",
-            ])
             .await?;
         lab.deploy_backend(NAMESPACE, "web", 8080).await?;
         let spec =
@@ -440,12 +429,25 @@ impl Demo {
         self.print(slots).await
     }
 
+    /// Who answers for an address, when no two do any more.
+    async fn settled_answer(&self, address: IpAddr) -> Result<Option<String>> {
+        let start = Instant::now();
+        loop {
+            match self.lab.who_answers(address).await {
+                Err(error) if start.elapsed() > PATIENCE => return Err(error),
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+                answer => return answer,
+            }
+        }
+    }
+
     /// Prints who answers for what, as the client outside sees it.
     async fn print(&self, slots: &[Slot]) -> Result<()> {
         let mut rows = Vec::new();
         for slot in slots {
             for address in &slot.addresses {
-                let answers = self.lab.who_answers(*address).await?;
+                // A speaker that has just started believes for a moment that it is alone.
+                let answers = self.settled_answer(*address).await?;
                 let http = match self.lab.http_get(*address, PORT).await {
                     Ok(response) => {
                         format!("{} {}", response.status, response.body.trim())

@@ -1,6 +1,8 @@
 //! Writes the files of this repository that are generated from its code:
 //! `cargo run -p l2lb-generate`. Its test fails when one of them differs.
 
+mod reference;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -17,6 +19,7 @@ fn files() -> Result<Vec<(PathBuf, String)>, String> {
             format!("{head}{text}"),
         ));
     }
+    files.push((Path::new("docs/reference.md").to_owned(), reference::page()));
     Ok(files)
 }
 

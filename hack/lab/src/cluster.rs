@@ -30,6 +30,8 @@ pub(crate) struct Machinery {
     pub netns: Netns,
     /// Whether it has power.
     pub powered: bool,
+    /// Its kubelet has stopped, while everything else goes on.
+    pub silent: bool,
     pub kube_proxy: Option<Process>,
     pods: u8,
 }
@@ -63,6 +65,7 @@ impl Cluster {
             machine,
             netns,
             powered: true,
+            silent: false,
             kube_proxy: None,
             pods: 0,
         };
@@ -91,7 +94,7 @@ impl Cluster {
     pub fn node_of(&self, mac: Mac) -> Option<String> {
         self.nodes()
             .iter()
-            .find(|(_, n)| n.machine.mac() == mac)
+            .find(|(_, n)| n.machine.mac() == mac || n.machine.second_mac() == mac)
             .map(|(name, _)| name.clone())
     }
 }

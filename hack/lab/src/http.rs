@@ -28,30 +28,50 @@ pub async fn get(from: &Netns, to: SocketAddr, path: &str, timeout: Duration) ->
 }
 
 async fn exchange(from: &Netns, to: SocketAddr, path: &str) -> Result<Response> {
-    let socket = from
-        .run(move || {
-            if to.is_ipv4() {
-                TcpSocket::new_v4()
-            } else {
-                TcpSocket::new_v6()
-            }
-        })?
-        .context("making a socket")?;
-    let mut stream = socket
-        .connect(to)
-        .await
-        .with_context(|| format!("connecting to {to}"))?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\r\n");
-    stream
-        .write_all(request.as_bytes())
-        .await
-        .context("sending the request")?;
-    let mut answer = Vec::new();
-    stream
-        .read_to_end(&mut answer)
-        .await
-        .context("reading the answer")?;
-    parse(&String::from_utf8_lossy(&answer))
+    Connection::open(from, to).await?.get(path).await
+}
+
+/// A connection on which nothing has been asked yet.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    to: SocketAddr,
+}
+
+impl Connection {
+    /// Connects from a machine of the lab.
+    pub async fn open(from: &Netns, to: SocketAddr) -> Result<Self> {
+        let socket = from
+            .run(move || {
+                if to.is_ipv4() {
+                    TcpSocket::new_v4()
+                } else {
+                    TcpSocket::new_v6()
+                }
+            })?
+            .context("making a socket")?;
+        let stream = socket
+            .connect(to)
+            .await
+            .with_context(|| format!("connecting to {to}"))?;
+        Ok(Self { stream, to })
+    }
+
+    /// Requests `path`, which ends the connection.
+    pub async fn get(mut self, path: &str) -> Result<Response> {
+        let to = self.to;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\r\n");
+        self.stream
+            .write_all(request.as_bytes())
+            .await
+            .context("sending the request")?;
+        let mut answer = Vec::new();
+        self.stream
+            .read_to_end(&mut answer)
+            .await
+            .context("reading the answer")?;
+        parse(&String::from_utf8_lossy(&answer))
+    }
 }
 
 fn parse(answer: &str) -> Result<Response> {

@@ -30,6 +30,16 @@ pub struct LabConfig {
     pub nodes: u8,
     /// The version of MetalLB, a `metallb-VERSION` folder of `hack/tools`.
     pub metallb: Option<String>,
+    /// Values for MetalLB's chart, over those of the lab.
+    pub metallb_values: Option<String>,
+    /// A version of MetalLB whose definition of L2Advertisement is installed
+    /// over that of the chart: its speakers are of another version then.
+    pub l2_advertisement_of: Option<String>,
+    /// A second segment, on which the client and those nodes have `eth1` that
+    /// [`Lab::plug_second`] plugs in.
+    pub second_segment: bool,
+    /// Other versions that [`Lab::install_metallb`] may install later.
+    pub metallb_later: Vec<String>,
     /// Only MetalLB's CRDs, without MetalLB.
     pub metallb_crds_only: bool,
     /// IPv6 besides IPv4.
@@ -48,7 +58,7 @@ pub struct LabConfig {
 /// A program that pods with an image run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// The image's name without a tag.
+    /// The image's name; without a tag it is for every tag.
     pub repository: String,
     /// The file to run.
     pub program: PathBuf,
@@ -60,6 +70,10 @@ impl Default for LabConfig {
         Self {
             nodes: 3,
             metallb: Some(METALLB.into()),
+            metallb_values: None,
+            l2_advertisement_of: None,
+            second_segment: false,
+            metallb_later: Vec::new(),
             metallb_crds_only: false,
             dual_stack: false,
             controller_manager: true,
@@ -87,10 +101,14 @@ impl LabConfig {
     #[must_use]
     pub fn components(&self) -> Vec<String> {
         let mut all = vec!["kubernetes".to_owned()];
+        all.extend(self.metallb_later.iter().map(|v| metallb::component(v)));
         if let Some(version) = &self.metallb {
             all.push(metallb::component(version));
             if !self.metallb_crds_only {
                 all.push("helm".into());
+            }
+            if let Some(other) = &self.l2_advertisement_of {
+                all.push(metallb::component(other));
             }
         }
         all
@@ -106,6 +124,7 @@ pub struct Lab {
     pub(crate) config: LabConfig,
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) segment: Segment,
+    pub(crate) second: Option<Segment>,
     pub(crate) orders: mpsc::Sender<Order>,
     control_plane: Vec<Process>,
     tasks: JoinSet<()>,
@@ -119,10 +138,15 @@ impl Lab {
         }
         let logs = place::logs_dir();
         topology::create(config.dual_stack)?;
+        if config.second_segment {
+            topology::create_second()?;
+        }
         let chart = async {
             match &config.metallb {
                 Some(version) if !config.metallb_crds_only => {
-                    metallb::render(version).await.map(Some)
+                    metallb::render(version, config.metallb_values.as_deref())
+                        .await
+                        .map(Some)
                 }
                 _ => Ok(None),
             }
@@ -135,7 +159,7 @@ impl Lab {
         }
 
         let mut images = config.images.clone();
-        if let Some(version) = &config.metallb {
+        for version in config.metallb.iter().chain(&config.metallb_later) {
             images.extend(metallb::images(version));
         }
         let cluster = Arc::new(Cluster::new(
@@ -150,10 +174,16 @@ impl Lab {
             tasks.spawn(kubelet::run(cluster.clone(), receiver));
             tasks.spawn(node::heartbeats(cluster.clone()));
         }
+        let second = if config.second_segment {
+            Some(Segment::open(topology::SECOND)?)
+        } else {
+            None
+        };
         let lab = Self {
             config,
             cluster,
-            segment: Segment::open()?,
+            segment: Segment::open(topology::FIRST)?,
+            second,
             orders,
             control_plane: processes,
             tasks,
@@ -186,6 +216,9 @@ impl Lab {
             install?;
             if chart.is_some() {
                 metallb::wait_until_ready(&self.cluster.client, self.config.nodes.into()).await?;
+                if let Some(other) = &self.config.l2_advertisement_of {
+                    self.apply_file(metallb::l2_advertisement(other)).await?;
+                }
             }
         }
         if let (Some(version), true) = (&self.config.metallb, self.config.metallb_crds_only) {
@@ -240,6 +273,25 @@ impl Lab {
     #[must_use]
     pub fn kubectl(&self) -> Kubectl {
         Kubectl::default()
+    }
+
+    /// Installs the product's resource definitions, and waits until all that
+    /// there are have been established.
+    pub async fn install_product_crds(&self) -> Result<()> {
+        for crd in ["l2addresspools", "l2loadbalancers"] {
+            self.apply_file(place::workspace().join(format!("crds/{crd}.l2lb.io.yaml")))
+                .await?;
+        }
+        self.kubectl()
+            .run([
+                "wait",
+                "--for=condition=Established",
+                "crd",
+                "--all",
+                "--timeout=30s",
+            ])
+            .await?;
+        Ok(())
     }
 
     /// Applies the objects of a file by server-side apply.

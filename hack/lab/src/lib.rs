@@ -46,7 +46,7 @@ mod tools;
 pub mod topology;
 
 pub use enter::{Interrupt, enter, enter_with, is_inside};
-pub use http::Response;
+pub use http::{Connection, Response};
 pub use kubectl::Kubectl;
 pub use lab::{Image, Lab, LabConfig, METALLB};
 pub use logs::{Write, log_tails, log_to_stderr};

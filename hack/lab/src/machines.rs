@@ -145,6 +145,61 @@ impl Lab {
             .await
     }
 
+    /// Sets an annotation of a node, or takes it away.
+    pub async fn annotate_node(&self, name: &str, key: &str, value: Option<&str>) -> Result<()> {
+        self.patch_node(name, &json!({"metadata": {"annotations": {key: value}}}))
+            .await
+    }
+
+    /// Stops a node's kubelet, or starts it again, while its pods run on.
+    pub async fn silence_kubelet(&self, name: &str, silent: bool) -> Result<()> {
+        self.cluster
+            .nodes()
+            .get_mut(name)
+            .with_context(|| format!("there is no node {name}"))?
+            .silent = silent;
+        if silent {
+            return Ok(());
+        }
+        node::report_ready(&self.cluster, name).await
+    }
+
+    /// Sets the condition NetworkUnavailable of a node, as its network's agent does.
+    pub async fn set_network_unavailable(&self, name: &str, unavailable: bool) -> Result<()> {
+        let status = if unavailable { "True" } else { "False" };
+        let nodes: Api<Node> = Api::all(self.client());
+        let patch = json!({"status": {"conditions": [{
+            "type": "NetworkUnavailable", "status": status, "reason": "Lab",
+            "lastTransitionTime": jiff::Timestamp::now(),
+            "lastHeartbeatTime": jiff::Timestamp::now(),
+        }]}});
+        nodes
+            .patch_status(name, &PatchParams::default(), &Patch::Strategic(patch))
+            .await
+            .with_context(|| format!("changing the conditions of node {name}"))?;
+        Ok(())
+    }
+
+    /// Takes a node away for good: its power, and its object. Its name stays used.
+    pub async fn remove_node(&self, name: &str) -> Result<()> {
+        self.kill_node(name).await?;
+        let nodes: Api<Node> = Api::all(self.client());
+        nodes
+            .delete(name, &Default::default())
+            .await
+            .with_context(|| format!("deleting node {name}"))?;
+        Ok(())
+    }
+
+    /// Plugs a node into the second segment; see [`LabConfig::second_segment`](crate::LabConfig).
+    pub fn plug_second(&self, name: &str) -> Result<()> {
+        let place = self
+            .cluster
+            .place(name)
+            .with_context(|| format!("there is no node {name}"))?;
+        topology::plug_second(name, place.machine)
+    }
+
     async fn patch_node(&self, name: &str, patch: &serde_json::Value) -> Result<()> {
         let nodes: Api<Node> = Api::all(self.client());
         nodes

@@ -1,6 +1,6 @@
 //! MetalLB, installed by its own chart.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use kube::{Client, ResourceExt};
 use serde_json::json;
 
 use crate::kubectl::Kubectl;
-use crate::lab::Image;
+use crate::lab::{Image, Lab};
 use crate::place;
 
 /// MetalLB's namespace.
@@ -27,20 +27,27 @@ pub(crate) fn component(version: &str) -> String {
     format!("metallb-{version}")
 }
 
-/// The images of the chart.
+/// The file with a version's definition of L2Advertisement.
+pub(crate) fn l2_advertisement(version: &str) -> PathBuf {
+    place::tool_dir(&component(version)).join("crds/metallb.io_l2advertisements.yaml")
+}
+
+/// The images of the chart. Their tags are told apart, for upgrades.
 pub(crate) fn images(version: &str) -> Vec<Image> {
     ["controller", "speaker"]
         .map(|program| Image {
-            repository: format!("quay.io/metallb/{program}"),
+            repository: format!("quay.io/metallb/{program}:v{version}"),
             program: place::tool(&component(version), program),
         })
         .to_vec()
 }
 
-/// Renders the chart.
-pub(crate) async fn render(version: &str) -> Result<String> {
+/// Renders the chart, with more values over the lab's.
+pub(crate) async fn render(version: &str, more: Option<&str>) -> Result<String> {
     let values = std::path::Path::new(place::RUN).join("metallb-values.yaml");
     std::fs::write(&values, VALUES).context("writing MetalLB's values")?;
+    let over = std::path::Path::new(place::RUN).join("metallb-more-values.yaml");
+    std::fs::write(&over, more.unwrap_or_default()).context("writing more of them")?;
     let output = tokio::process::Command::new(place::tool("helm", "helm"))
         .args(["template", "metallb"])
         .arg(place::tool_dir(&component(version)).join("chart"))
@@ -53,6 +60,8 @@ pub(crate) async fn render(version: &str) -> Result<String> {
             "--values",
         ])
         .arg(values)
+        .arg("--values")
+        .arg(over)
         .env("HOME", place::RUN)
         .stdin(Stdio::null())
         .output()
@@ -65,6 +74,36 @@ pub(crate) async fn render(version: &str) -> Result<String> {
         );
     }
     String::from_utf8(output.stdout).context("reading what helm rendered")
+}
+
+impl Lab {
+    /// Installs another version of MetalLB over the one that runs, one of
+    /// those that [`LabConfig::metallb_later`](crate::LabConfig::metallb_later)
+    /// names, and waits until its controller and all its speakers have been
+    /// replaced.
+    pub async fn install_metallb(&self, version: &str) -> Result<()> {
+        let rendered = render(version, None).await?;
+        self.kubectl().apply(&rendered).await?;
+        let namespace = format!("--namespace={NAMESPACE}");
+        for workload in ["deployment/metallb-controller", "daemonset/metallb-speaker"] {
+            let wait = "--timeout=120s";
+            self.kubectl()
+                .run(["rollout", "status", &namespace, wait, workload])
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Creates or replaces the resource definitions of a version of MetalLB,
+    /// and nothing else of it.
+    pub async fn install_metallb_definitions(&self, version: &str) -> Result<()> {
+        let rendered = render(version, None).await?;
+        let definitions: Vec<&str> = rendered
+            .split("\n---")
+            .filter(|document| document.contains("kind: CustomResourceDefinition"))
+            .collect();
+        self.kubectl().apply(&definitions.join("\n---\n")).await
+    }
 }
 
 /// Applies a rendered chart.

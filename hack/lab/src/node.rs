@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 
 use crate::cluster::{CONTROL_PLANE_NODE, Cluster};
 use crate::netns::Netns;
-use crate::place;
 use crate::process::{Process, Spec};
 use crate::topology::Machine;
+use crate::{place, tools};
 
 /// How often a node's Lease is renewed.
 const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -103,7 +103,7 @@ pub(crate) async fn heartbeats(cluster: Arc<Cluster>) {
         let alive: Vec<String> = cluster
             .nodes()
             .iter()
-            .filter(|(_, node)| node.powered)
+            .filter(|(_, node)| node.powered && !node.silent)
             .map(|(name, _)| name.clone())
             .collect();
         let renewals = alive.iter().map(|name| renew(&cluster, name));
@@ -149,6 +149,7 @@ pub(crate) fn start_kube_proxy(cluster: &Cluster, name: &str, netns: &Netns) -> 
         "--proxy-mode=nftables".into(),
         "--conntrack-max-per-core=0".into(),
         format!("--hostname-override={name}"),
-    ]);
+    ])
+    .args(tools::kube_proxy_flags());
     Process::start(netns, &spec, &cluster.logs)
 }

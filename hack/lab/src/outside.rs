@@ -10,13 +10,18 @@ use crate::lab::Lab;
 use crate::netns::Netns;
 use crate::probe::Probe;
 use crate::segment::Answer;
-use crate::topology::CLIENT;
+use crate::topology::{CLIENT, SECOND};
 
 impl Lab {
     /// All different answers to an ARP request (or neighbour solicitation)
     /// for an address, as the client hears them.
     pub async fn answers(&self, address: IpAddr, timeout: Duration) -> Result<Vec<Answer>> {
-        self.segment.ask(address, timeout).await
+        let second = |v4: std::net::Ipv4Addr| v4.octets()[..3] == SECOND.v4.octets()[..3];
+        let segment = match (address, &self.second) {
+            (IpAddr::V4(v4), Some(segment)) if second(v4) => segment,
+            _ => &self.segment,
+        };
+        segment.ask(address, timeout).await
     }
 
     /// The node that answers ARP (or NDP) for an address, if any does within
@@ -61,6 +66,27 @@ impl Lab {
         }
     }
 
+    /// Waits until another node than `node` answers for an address, and names it.
+    pub async fn wait_for_another(
+        &self,
+        address: IpAddr,
+        node: &str,
+        timeout: Duration,
+    ) -> Result<String> {
+        let start = Instant::now();
+        loop {
+            if let Ok(Some(name)) = self.who_answers(address).await
+                && name != node
+            {
+                return Ok(name);
+            }
+            if start.elapsed() > timeout {
+                bail!("nobody took {address} over from {node} within {timeout:?}");
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Requests `/` from the client, over a new connection. The backends
     /// answer with the names of their node and pod and the client's address.
     pub async fn http_get(&self, address: IpAddr, port: u16) -> Result<http::Response> {
@@ -72,6 +98,11 @@ impl Lab {
             Duration::from_secs(2),
         )
         .await
+    }
+
+    /// A connection from the client on which nothing has been asked yet.
+    pub async fn connect(&self, to: SocketAddr) -> Result<http::Connection> {
+        http::Connection::open(&Netns::Named(CLIENT.into()), to).await
     }
 
     /// Requests `/` from the client again and again until it answers 200:

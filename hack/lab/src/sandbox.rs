@@ -162,11 +162,11 @@ impl Sandbox {
         volumes: &Volumes,
     ) -> Result<Spec> {
         let image = container.image.as_deref().unwrap_or_default();
-        let repository = repository(image);
+        let name = repository(image);
         let found = cluster
             .images
             .iter()
-            .find(|candidate| candidate.repository == repository)
+            .find(|candidate| candidate.repository == image || candidate.repository == name)
             .with_context(|| format!("the lab has no image {image}"))?;
         let folder = found
             .program

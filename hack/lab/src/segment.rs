@@ -9,7 +9,7 @@ use pnet_datalink::{Channel, DataLinkSender};
 use tokio::sync::broadcast;
 
 use crate::netns::Netns;
-use crate::topology::{CLIENT, CLIENT_MAC, CLIENT_V4, CLIENT_V6, Mac};
+use crate::topology::{Attachment, CLIENT, Mac};
 
 /// How often an unanswered question is asked again.
 const REPEAT: Duration = Duration::from_millis(100);
@@ -32,11 +32,12 @@ pub struct Answer {
 pub(crate) struct Segment {
     sender: Arc<Mutex<Box<dyn DataLinkSender>>>,
     answers: broadcast::Sender<Answer>,
+    client: Attachment,
 }
 
 impl Segment {
-    /// Opens the client's interface.
-    pub fn open() -> Result<Self> {
+    /// Opens one of the client's interfaces.
+    pub fn open(client: Attachment) -> Result<Self> {
         let config = pnet_datalink::Config {
             read_timeout: Some(Duration::from_millis(200)),
             ..pnet_datalink::Config::default()
@@ -44,9 +45,9 @@ impl Segment {
         let channel = Netns::Named(CLIENT.into()).run(move || {
             let interface = pnet_datalink::interfaces()
                 .into_iter()
-                .find(|interface| interface.name == "eth0");
+                .find(|interface| interface.name == client.interface);
             pnet_datalink::channel(
-                &interface.context("the client has no interface eth0")?,
+                &interface.context("the client has no such interface")?,
                 config,
             )
             .context("opening the client's interface")
@@ -62,7 +63,7 @@ impl Segment {
                 loop {
                     match receiver.next() {
                         Ok(frame) => {
-                            if let Some((address, mac)) = parse(frame) {
+                            if let Some((address, mac)) = parse(client.mac, frame) {
                                 let _ = published.send(Answer {
                                     address,
                                     mac,
@@ -79,6 +80,7 @@ impl Segment {
         Ok(Self {
             sender: Arc::new(Mutex::new(sender)),
             answers,
+            client,
         })
     }
 
@@ -89,7 +91,7 @@ impl Segment {
         let deadline = tokio::time::Instant::now() + timeout;
         let mut found: Vec<Answer> = Vec::new();
         while found.is_empty() && tokio::time::Instant::now() < deadline {
-            self.send(&question(address))?;
+            self.send(&question(&self.client, address))?;
             let mut until = deadline.min(tokio::time::Instant::now() + REPEAT);
             while let Ok(received) = tokio::time::timeout_at(until, answers.recv()).await {
                 match received {
@@ -120,26 +122,26 @@ impl Segment {
     }
 }
 
-fn question(address: IpAddr) -> Vec<u8> {
+fn question(client: &Attachment, address: IpAddr) -> Vec<u8> {
     match address {
-        IpAddr::V4(v4) => arp_request(v4),
-        IpAddr::V6(v6) => neighbour_solicitation(v6),
+        IpAddr::V4(v4) => arp_request(client, v4),
+        IpAddr::V6(v6) => neighbour_solicitation(client, v6),
     }
 }
 
 /// RFC 826.
-fn arp_request(target: Ipv4Addr) -> Vec<u8> {
-    let mut frame = ethernet([0xff; 6], 0x0806);
+fn arp_request(client: &Attachment, target: Ipv4Addr) -> Vec<u8> {
+    let mut frame = ethernet(client, [0xff; 6], 0x0806);
     frame.extend([0, 1, 8, 0, 6, 4, 0, 1]);
-    frame.extend(CLIENT_MAC.0);
-    frame.extend(CLIENT_V4.octets());
+    frame.extend(client.mac.0);
+    frame.extend(client.v4.octets());
     frame.extend([0; 6]);
     frame.extend(target.octets());
     frame
 }
 
 /// RFC 4861, section 4.3, to the solicited-node multicast address.
-fn neighbour_solicitation(target: Ipv6Addr) -> Vec<u8> {
+fn neighbour_solicitation(client: &Attachment, target: Ipv6Addr) -> Vec<u8> {
     let [.., a, b, c] = target.octets();
     let group = Ipv6Addr::new(
         0xff02,
@@ -154,23 +156,23 @@ fn neighbour_solicitation(target: Ipv6Addr) -> Vec<u8> {
     let mut message = vec![135, 0, 0, 0, 0, 0, 0, 0];
     message.extend(target.octets());
     message.extend([1, 1]);
-    message.extend(CLIENT_MAC.0);
-    let sum = icmpv6_checksum(CLIENT_V6, group, &message);
+    message.extend(client.mac.0);
+    let sum = icmpv6_checksum(client.v6, group, &message);
     message[2..4].copy_from_slice(&sum.to_be_bytes());
 
-    let mut frame = ethernet([0x33, 0x33, 0xff, a, b, c], 0x86dd);
+    let mut frame = ethernet(client, [0x33, 0x33, 0xff, a, b, c], 0x86dd);
     // Version 6, 32 bytes of ICMPv6 (58), hop limit 255.
     frame.extend([0x60, 0, 0, 0, 0, 32, 58, 255]);
-    frame.extend(CLIENT_V6.octets());
+    frame.extend(client.v6.octets());
     frame.extend(group.octets());
     frame.extend(message);
     frame
 }
 
-fn ethernet(to: [u8; 6], kind: u16) -> Vec<u8> {
+fn ethernet(client: &Attachment, to: [u8; 6], kind: u16) -> Vec<u8> {
     let mut frame = Vec::with_capacity(86);
     frame.extend(to);
-    frame.extend(CLIENT_MAC.0);
+    frame.extend(client.mac.0);
     frame.extend(kind.to_be_bytes());
     frame
 }
@@ -194,8 +196,8 @@ fn icmpv6_checksum(from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) -> u16 {
 }
 
 /// Reads an answer that was sent to the client itself.
-fn parse(frame: &[u8]) -> Option<(IpAddr, Mac)> {
-    if frame.get(0..6)? != CLIENT_MAC.0 {
+fn parse(client: Mac, frame: &[u8]) -> Option<(IpAddr, Mac)> {
+    if frame.get(0..6)? != client.0 {
         return None;
     }
     match frame.get(12..14)? {
@@ -221,31 +223,32 @@ fn parse(frame: &[u8]) -> Option<(IpAddr, Mac)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::FIRST;
 
     #[test]
     fn a_solicitation_sums_to_zero() {
         let target: Ipv6Addr = "2001:db8::101".parse().unwrap();
-        let frame = neighbour_solicitation(target);
+        let frame = neighbour_solicitation(&FIRST, target);
         assert_eq!(frame.len(), 86);
         assert_eq!(&frame[0..6], [0x33, 0x33, 0xff, 0, 1, 1]);
         let group: [u8; 16] = frame[38..54].try_into().unwrap();
-        assert_eq!(icmpv6_checksum(CLIENT_V6, group.into(), &frame[54..]), 0);
+        assert_eq!(icmpv6_checksum(FIRST.v6, group.into(), &frame[54..]), 0);
     }
 
     #[test]
     fn answers_are_read() {
-        let mut frame = arp_request("192.0.2.100".parse().unwrap());
-        assert_eq!(parse(&frame), None);
-        frame[0..6].copy_from_slice(&CLIENT_MAC.0);
+        let mut frame = arp_request(&FIRST, "192.0.2.100".parse().unwrap());
+        assert_eq!(parse(FIRST.mac, &frame), None);
+        frame[0..6].copy_from_slice(&FIRST.mac.0);
         frame[21] = 2;
         frame[22..28].copy_from_slice(&[2, 0, 0, 0, 0, 11]);
         frame[28..32].copy_from_slice(&[192, 0, 2, 100]);
         assert_eq!(
-            parse(&frame),
+            parse(FIRST.mac, &frame),
             Some(("192.0.2.100".parse().unwrap(), Mac([2, 0, 0, 0, 0, 11])))
         );
         for length in 0..frame.len() {
-            let _ = parse(&frame[..length]);
+            let _ = parse(FIRST.mac, &frame[..length]);
         }
     }
 }

@@ -11,13 +11,39 @@ use crate::place;
 /// The environment variable that tells the inner process where the components are.
 pub(crate) const FOLDERS: &str = "L2LB_LAB_TOOLS";
 
+/// The environment variable that names another release of Kubernetes for
+/// labs: VERSION of a folder `hack/tools/kubernetes-VERSION`.
+const KUBERNETES: &str = "L2LB_LAB_KUBERNETES";
+
+/// Flags that an older kube-proxy needs besides: nftables was not on by
+/// default before 1.31.
+pub(crate) fn kube_proxy_flags() -> &'static [&'static str] {
+    let version = std::env::var(KUBERNETES).unwrap_or_default();
+    match version
+        .split('.')
+        .nth(1)
+        .and_then(|minor| minor.parse::<u32>().ok())
+    {
+        Some(..31) => &["--feature-gates=NFTablesProxyMode=true"],
+        _ => &[],
+    }
+}
+
 /// Builds components that are not in the cache yet, showing progress on
 /// stderr, and says where each is.
 pub fn build(components: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
+    let kubernetes = match std::env::var(KUBERNETES) {
+        Ok(version) if !version.is_empty() => format!("kubernetes-{version}"),
+        _ => "kubernetes".to_owned(),
+    };
+    let folders = components.iter().map(|component| match *component {
+        "kubernetes" => kubernetes.as_str(),
+        other => other,
+    });
     let script = place::workspace().join("hack/tools/build.sh");
     let output = Command::new(&script)
         .arg("--print")
-        .args(components)
+        .args(folders)
         .stderr(Stdio::inherit())
         .output()
         .with_context(|| format!("running {}", script.display()))?;

@@ -97,6 +97,12 @@ impl Machine {
     pub fn mac(self) -> Mac {
         Mac([2, 0, 0, 0, 0, self.host()])
     }
+
+    /// Its MAC address on the second segment.
+    #[must_use]
+    pub fn second_mac(self) -> Mac {
+        Mac([2, 0, 0, 0, 1, self.host()])
+    }
 }
 
 /// The client's MAC address.
@@ -104,6 +110,30 @@ pub(crate) const CLIENT_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
 /// The client's addresses.
 pub(crate) const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 pub(crate) const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
+
+/// The client's place on a segment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attachment {
+    pub interface: &'static str,
+    pub mac: Mac,
+    pub v4: Ipv4Addr,
+    pub v6: Ipv6Addr,
+}
+
+/// The client on the first segment.
+pub(crate) const FIRST: Attachment = Attachment {
+    interface: "eth0",
+    mac: CLIENT_MAC,
+    v4: CLIENT_V4,
+    v6: CLIENT_V6,
+};
+/// The client on the second one, which has IPv4 alone.
+pub(crate) const SECOND: Attachment = Attachment {
+    interface: "eth1",
+    mac: Mac([2, 0, 0, 0, 1, 2]),
+    v4: Ipv4Addr::new(198, 51, 100, 2),
+    v6: Ipv6Addr::UNSPECIFIED,
+};
 
 /// Kernel parameters of machines that forward and play pods' hosts.
 const ROUTER: &[(&str, &str)] = &[
@@ -150,6 +180,35 @@ pub(crate) fn create(dual_stack: bool) -> Result<()> {
         let _ = writeln!(script, "addr add {CLIENT_V6}/64 dev eth0 nodad");
     }
     client.ip(&script)
+}
+
+/// Makes the second segment, 198.51.100.0/24, with the client on it.
+pub(crate) fn create_second() -> Result<()> {
+    Netns::ControlPlane.ip(
+        "link add lab1 type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
+         link set lab1 up\n",
+    )?;
+    plug(CLIENT, "client1", SECOND.mac, SECOND.v4)
+}
+
+/// Puts a node on the second segment, by its interface `eth1`.
+pub(crate) fn plug_second(name: &str, machine: Machine) -> Result<()> {
+    let v4 = Ipv4Addr::new(198, 51, 100, machine.host());
+    plug(
+        name,
+        &format!("second{}", machine.0),
+        machine.second_mac(),
+        v4,
+    )
+}
+
+fn plug(netns: &str, port: &str, mac: Mac, v4: Ipv4Addr) -> Result<()> {
+    Netns::ControlPlane.ip(&format!(
+        "link add {port} type veth peer name eth1 address {mac} netns {netns}\n\
+         link set {port} master lab1\n\
+         link set {port} up\n"
+    ))?;
+    Netns::Named(netns.to_owned()).ip(&format!("addr add {v4}/24 dev eth1\nlink set eth1 up\n"))
 }
 
 /// Makes a node's namespace and puts it on the segment.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{Known, View};
 use crate::controller::resource;
+use crate::external_dns::Availability;
 use crate::metallb::Capabilities;
 use crate::world::{Kind, ObjectRef, Observed, ResourceVersion};
 
@@ -33,7 +34,7 @@ pub enum News {
     NotServed(Kind),
     /// The resource definitions that exist, by name, and what they say of MetalLB.
     Definitions {
-        /// Those of this project and of MetalLB.
+        /// Those of this project, of MetalLB and of ExternalDNS.
         present: BTreeSet<String>,
         /// What the installed MetalLB can do.
         capabilities: Capabilities,
@@ -85,6 +86,9 @@ impl View {
     /// what is known: then the object itself is asked for.
     fn list_done(&mut self, kind: Kind) {
         self.listed.insert(kind);
+        if kind == Kind::DnsEndpoint {
+            self.world.set_external_dns(Availability::Served);
+        }
         let shown = self.listings.remove(&kind).unwrap_or_default();
         let now = self.world.now;
         let absent: Vec<(ObjectRef, bool)> = self
@@ -148,6 +152,9 @@ impl View {
             return;
         }
         self.listed.insert(kind);
+        if kind == Kind::DnsEndpoint {
+            self.world.set_external_dns(Availability::Missing);
+        }
         let all: Vec<_> = self
             .known
             .get(&kind)

@@ -239,6 +239,9 @@ fn kinds_of_metallb_come_and_go_and_ours_are_waited_for() {
     view.hear(News::NotServed(Kind::LoadBalancer));
     view.hear(News::NotServed(Kind::IpAddressPool));
     view.hear(News::NotServed(Kind::ServiceCidr));
+    // May not be read.
+    view.hear(News::NotServed(Kind::Pod));
+    view.hear(News::NotServed(Kind::Event));
     for kind in [
         Kind::Node,
         Kind::Namespace,
@@ -260,4 +263,59 @@ fn kinds_of_metallb_come_and_go_and_ours_are_waited_for() {
     view.hear(definitions(&["l2addresspools.l2lb.io"]));
     assert!(view.world().ip_address_pools.is_empty());
     assert_eq!(view.missing(), ["L2LoadBalancer"]);
+}
+
+/// Advertisements that were refused together must not wait for each other.
+#[test]
+fn a_refused_advertisement_is_tried_again_and_its_services_wait() {
+    let mut view = view();
+    view.hear(News::Definitions {
+        present: BTreeSet::new(),
+        capabilities: Capabilities::CURRENT,
+    });
+    let put = |view: &mut View, kind, mut manifest: Value| {
+        manifest["metadata"]["uid"] = json!("1");
+        manifest["metadata"]["resourceVersion"] = json!("1");
+        let observed = Observed::read(kind, manifest).unwrap();
+        view.hear(News::Applied(Box::new(observed)));
+    };
+    for node in ["a", "b"] {
+        let labels = json!({"kubernetes.io/hostname": node});
+        put(
+            &mut view,
+            Kind::Node,
+            json!({"metadata": {"name": node, "labels": labels}}),
+        );
+    }
+    put(
+        &mut view,
+        Kind::AddressPool,
+        json!({"metadata": {"name": "edge"}, "spec": {"addresses": ["192.0.2.0/28"]}}),
+    );
+    put(
+        &mut view,
+        Kind::LoadBalancer,
+        json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"addressPool": "edge",
+            "service": {"selector": {"app": "web"}, "ports": [{"port": 80}]}}}),
+    );
+    let mut planner = Planner::default();
+    let of = |round: &Round, stage| {
+        let all = round.changes.iter().filter(|c| c.stage == stage);
+        all.cloned().collect::<Vec<_>>()
+    };
+    let round = view.plan(&mut planner, now());
+    for change in of(&round, Stage::Pool) {
+        let Action::Create(body) = &change.action else {
+            panic!("{change:?}")
+        };
+        put(&mut view, Kind::IpAddressPool, body.to_json());
+    }
+    let advertisements = of(&round, Stage::Advertise);
+    assert_eq!(advertisements.len(), 2);
+    for change in &advertisements {
+        view.answered(change, Answer::Refused("no webhook".to_owned()), now());
+    }
+    let round = view.plan(&mut planner, now() + SignedDuration::from_secs(2));
+    assert_eq!(of(&round, Stage::Advertise).len(), 2);
+    assert_eq!(of(&round, Stage::Serve).len(), 0);
 }

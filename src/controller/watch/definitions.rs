@@ -14,9 +14,10 @@ use tracing::{info, warn};
 
 use super::{Backoff, Source, WATCH_SECONDS, is_expired};
 use crate::controller::view::News;
+use crate::external_dns;
 use crate::metallb::{Capabilities, DEFINITIONS};
 
-/// Follows the definitions of this project and of MetalLB for ever. `changed`
+/// Follows the definitions of this project, of MetalLB and of ExternalDNS for ever. `changed`
 /// is told after each change, so that watches of kinds that just appeared start.
 pub async fn follow_definitions(source: Source, changed: watch::Sender<()>) {
     let api: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(source.client.clone());
@@ -61,7 +62,7 @@ pub async fn follow_definitions(source: Source, changed: watch::Sender<()>) {
 }
 
 fn matters(name: &str) -> bool {
-    name.ends_with(".l2lb.io") || name.ends_with(".metallb.io")
+    name.ends_with(".l2lb.io") || name.ends_with(".metallb.io") || name == external_dns::DEFINITION
 }
 
 fn is_telling(name: &str) -> bool {

@@ -234,6 +234,16 @@ pub fn load_balancers() -> Vec<Case> {
             json!({"hostname": "shop.example.org", "ttl": 0}),
             Err("spec.dns.ttl"),
         ),
+        (
+            "/spec/dns",
+            json!({"hostname": "shop.example.org", "ttl": 86_401}),
+            Err("spec.dns.ttl"),
+        ),
+        (
+            "/spec/dns",
+            json!({"hostname": format!("{}.example.org", "a".repeat(64))}),
+            Err("each part of hostname has at most 63 characters"),
+        ),
     ]
 }
 

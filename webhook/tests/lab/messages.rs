@@ -173,6 +173,20 @@ async fn malformed() -> Result<()> {
     Ok(())
 }
 
+/// Somebody who may change Services, and no pools.
+const TENANT: &str = "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: tenant, namespace: team}
+rules: [{apiGroups: [''], resources: [services], verbs: [get, patch, update]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: tenant, namespace: team}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: tenant}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: tenant}]
+";
+
 /// The policy that keeps others from changing child Services.
 async fn child_services(lab: &Lab) -> Result<()> {
     let child = |port: u16, label: &str| {
@@ -181,8 +195,9 @@ async fn child_services(lab: &Lab) -> Result<()> {
              labels: {{{label}}}\nspec: {{ports: [{{port: {port}}}]}}\n"
         )
     };
-    let ours = "l2lb.io/slot: \"0\"";
+    let ours = "l2lb.io/slot: \"0\", l2lb.io/home: node-1";
     lab.apply(&child(80, ours)).await?;
+    lab.apply(TENANT).await?;
     lab.apply_file(place::workspace().join("webhook/deploy/child-service-policy.yaml"))
         .await?;
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
@@ -204,12 +219,35 @@ async fn child_services(lab: &Lab) -> Result<()> {
     for (input, says) in [
         (child(81, ours), "change spec.service of the L2LoadBalancer"),
         (
-            child(80, "l2lb.io/slot: \"1\""),
+            child(80, "l2lb.io/slot: \"1\", l2lb.io/home: node-1"),
             "change the L2LoadBalancer instead",
         ),
     ] {
         let (allowed, text) = cluster::kubectl(&apply, &input).await?;
         ensure!(!allowed && text.contains(says), "{text}");
+    }
+    // Another home is for those who may change pools, who may take none away.
+    let label = ["label", "--overwrite", "-n", "team", "service/kid-0"];
+    let label = |who: &'static str, what: &'static str| [&label[..], &[who, what]].concat();
+    for (who, what, allowed) in [
+        ("--as=tenant", "l2lb.io/home=node-2", false),
+        ("--as=admin", "l2lb.io/home=node-2", true),
+        ("--as=admin", "l2lb.io/home-", false),
+        ("--as=admin", "l2lb.io/pin=node-2", false),
+    ] {
+        let who_as = if who == "--as=admin" {
+            "--as-group=system:masters"
+        } else {
+            "--as-group=team"
+        };
+        let mut args = label(who, what);
+        args.push(who_as);
+        let (done, text) = cluster::kubectl(&args, "").await?;
+        ensure!(done == allowed, "{who} {what}: {text}");
+        ensure!(
+            done || text.contains("change the L2LoadBalancer instead"),
+            "{text}"
+        );
     }
     let annotate = [
         "annotate",

@@ -1,0 +1,217 @@
+//! Each state that a node can be in, on a real cluster: who answers ARP for
+//! its address, what is said, and that it comes back. `tests/demo.rs` has
+//! cordoning and the loss of power under traffic.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use l2lb_demo::stage::{NAMESPACE, PATIENCE, PORT, Slot, Stage};
+use l2lb_lab::{Lab, LabConfig, harness};
+use serde_json::json;
+
+const EXCLUDE: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+const DRAIN: &str = "l2lb.io/drain";
+const RETIREMENT: Duration = Duration::from_secs(15);
+
+fn main() -> ExitCode {
+    let four = LabConfig {
+        nodes: 4,
+        ..LabConfig::default()
+    };
+    harness::run(vec![
+        harness::trial("nodes_that_stay", LabConfig::default(), nodes_that_stay),
+        harness::trial("nodes_that_leave", four, nodes_that_leave),
+    ])
+}
+
+async fn usual(lab: Lab, nodes: usize) -> Result<Stage> {
+    let program = env!("CARGO_BIN_EXE_l2lb-controller").into();
+    let stage = Stage::set(lab, program, &["--hold-down=1s"]).await?;
+    stage
+        .pool("edge", json!({"addresses": ["192.0.2.100-192.0.2.119"]}))
+        .await?;
+    let retirement = json!({"retirementPeriod": format!("{}s", RETIREMENT.as_secs())});
+    stage
+        .load_balancer("web", "edge", retirement, json!({}))
+        .await?;
+    stage.at_home("web", nodes).await?;
+    Ok(stage)
+}
+
+async fn serves(stage: &Stage, slot: &Slot) -> Result<()> {
+    for address in &slot.addresses {
+        stage.lab.wait_for_http(*address, PORT, PATIENCE).await?;
+    }
+    Ok(())
+}
+
+/// Handed over, or taken over by a standby, and back: the slot is kept.
+async fn nodes_that_stay(lab: Lab) -> Result<()> {
+    let stage = usual(lab, 3).await?;
+    let before = stage.slots("web").await?;
+    let back = async |what: &str| {
+        let after = stage.at_home("web", 3).await?;
+        ensure!(after == before, "after {what}: {before:?} became {after:?}");
+        stage.reason("l2lb", "web", "Pinned", "Ok").await?;
+        eprintln!("{what}: and back");
+        Ok(())
+    };
+    let lab = &stage.lab;
+
+    lab.annotate_node("node-2", DRAIN, Some("maintenance"))
+        .await?;
+    let slot = stage.away("web", "node-2", "Draining").await?;
+    serves(&stage, &slot).await?;
+    stage.reason("l2lb", "web", "Pinned", "Draining").await?;
+    stage.ensure_ready("web").await?;
+    lab.annotate_node("node-2", DRAIN, None).await?;
+    back("a drain by annotation").await?;
+
+    // MetalLB does not look at Ready: the speaker is alive, the pin moves.
+    lab.silence_kubelet("node-1", true).await?;
+    let slot = stage.away("web", "node-1", "FailedOver").await?;
+    ensure!(slot.message.contains("node-1 is not ready"), "{slot:?}");
+    serves(&stage, &slot).await?;
+    stage.ensure_ready("web").await?;
+    lab.silence_kubelet("node-1", false).await?;
+    back("a kubelet that stopped").await?;
+
+    lab.set_network_unavailable("node-3", true).await?;
+    let slot = stage.away("web", "node-3", "FailedOver").await?;
+    ensure!(slot.message.contains("NetworkUnavailable"), "{slot:?}");
+    serves(&stage, &slot).await?;
+    stage.ensure_ready("web").await?;
+    lab.set_network_unavailable("node-3", false).await?;
+    back("a node without a network").await?;
+
+    // One node after the other, until one is left.
+    lab.kill_node("node-1").await?;
+    let first = stage.away("web", "node-1", "FailedOver").await?;
+    let heir = first.announced_by.clone().context("nobody took it over")?;
+    lab.kill_node(&heir).await?;
+    let last = ["node-2", "node-3"].into_iter().find(|n| *n != heir);
+    let last = last.context("nobody is left")?;
+    for slot in &before {
+        stage.answers(slot, last).await?;
+    }
+    stage
+        .until("web", "both to be reported", |slots| {
+            slots
+                .iter()
+                .filter(|s| s.phase == "FailedOver" && s.announced_by.as_deref() == Some(last))
+                .count()
+                == 2
+        })
+        .await?;
+    stage.ensure_ready("web").await?;
+    lab.revive_node("node-1").await?;
+    lab.revive_node(&heir).await?;
+    back("two nodes without power").await
+}
+
+/// Labelled away, deleted, replaced: the slot retires.
+async fn nodes_that_leave(lab: Lab) -> Result<()> {
+    let stage = usual(lab, 4).await?;
+    let before = stage.slots("web").await?;
+    let lab = &stage.lab;
+    let exclude =
+        async |node: &str, value: Option<&str>| lab.label_node(node, EXCLUDE, value).await;
+
+    // Return within the retirement period.
+    exclude("node-4", Some("")).await?;
+    let slot = stage.away("web", "node-4", "Retiring").await?;
+    serves(&stage, &slot).await?;
+    stage.reason("l2lb", "web", "Pinned", "Retiring").await?;
+    exclude("node-4", None).await?;
+    let after = stage.at_home("web", 4).await?;
+    ensure!(after == before, "{before:?} became {after:?}");
+    eprintln!("labelled away and back: kept");
+
+    // And not.
+    let start = Instant::now();
+    exclude("node-4", Some("")).await?;
+    stage
+        .until("web", "the slot to go", |slots| slots.len() == 3)
+        .await?;
+    let took = start.elapsed();
+    ensure!(
+        took + Duration::from_secs(1) > RETIREMENT,
+        "it went after {took:?}"
+    );
+    for address in &slot.addresses {
+        let start = Instant::now();
+        while let Some(by) = lab.who_answers(*address).await.unwrap_or_default() {
+            ensure!(
+                start.elapsed() < PATIENCE,
+                "{by} still answers for {address}"
+            );
+        }
+    }
+    eprintln!(
+        "labelled away for good: gone after {:.1} s",
+        took.as_secs_f64()
+    );
+    exclude("node-4", None).await?;
+    stage.at_home("web", 4).await?;
+
+    // A node is replaced: the new one takes the slot over.
+    let old = stage.slot("web", "node-4").await?;
+    lab.remove_node("node-4").await?;
+    let retiring = stage.away("web", "node-4", "Retiring").await?;
+    serves(&stage, &retiring).await?;
+    let joined = lab.add_node().await?;
+    let slots = stage.at_home("web", 4).await?;
+    let new = slots
+        .iter()
+        .find(|s| s.home == joined)
+        .context("it has no slot")?;
+    ensure!(
+        (&new.service, &new.addresses) == (&old.service, &old.addresses),
+        "{old:?} became {new:?}"
+    );
+    eprintln!("{joined} has taken over {} of node-4", new.service);
+
+    // Three of four at once look like a mistake.
+    lab.label_node(&joined, "keep", Some("yes")).await?;
+    let select = json!({"nodeSelector": {"matchLabels": {"keep": "yes"}},
+        "retirementPeriod": format!("{}s", RETIREMENT.as_secs())});
+    stage
+        .load_balancer("web", "edge", select, json!({}))
+        .await?;
+    let message = stage
+        .reason("l2lb", "web", "Pinned", "RetirementHeld")
+        .await?;
+    eprintln!("{message}");
+    tokio::time::sleep(RETIREMENT + Duration::from_secs(3)).await;
+    let slots = stage.slots("web").await?;
+    ensure!(slots.len() == 4, "not held: {slots:?}");
+    for slot in &slots {
+        stage.answers(slot, &joined).await?;
+    }
+    stage.ensure_ready("web").await?;
+    let confirm = [
+        "annotate",
+        "l2lb",
+        "-n",
+        NAMESPACE,
+        "web",
+        "l2lb.io/confirm-retirement=true",
+    ];
+    lab.kubectl().run(confirm).await?;
+    let slots = stage.at_home("web", 1).await?;
+    ensure!(slots[0].home == joined, "{slots:?}");
+    eprintln!("confirmed: three slots have retired");
+
+    // The last one never does.
+    exclude(&joined, Some("")).await?;
+    tokio::time::sleep(RETIREMENT + Duration::from_secs(3)).await;
+    let slots = stage.slots("web").await?;
+    ensure!(
+        slots.len() == 1 && slots[0].addresses == new.addresses,
+        "{slots:?}"
+    );
+    exclude(&joined, None).await?;
+    stage.at_home("web", 1).await?;
+    Ok(())
+}
