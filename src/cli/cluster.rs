@@ -1,22 +1,88 @@
-//! The world as the cluster of the kubeconfig has it, read once.
+//! The cluster of the kubeconfig: how to reach it, and its world, read once.
 
+use std::path::PathBuf;
+
+use futures::future::try_join_all;
 use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DynamicObject, ListParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::controller::resource;
 use crate::external_dns::Availability;
 use crate::metallb::{Capabilities, DEFINITIONS};
-use crate::world::{Kind, Observed, Options, World};
+use crate::world::{Key, Kind, Observed, Options, World};
 
-/// Reads everything that matters to a plan or a review.
-///
-/// # Errors
-/// A sentence that names the kind that could not be listed.
-pub(super) fn world(options: Options) -> Result<World, String> {
-    run(async { read(&connect().await?, options).await })
+/// Which cluster, and where its MetalLB is.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Target {
+    /// Context of the kubeconfig [default: the current one]
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// File with the kubeconfig [default: KUBECONFIG, or ~/.kube/config]
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Namespace of MetalLB
+    #[arg(long, value_name = "NAME", default_value = "metallb-system")]
+    metallb_namespace: String,
+    /// Say that MetalLB's speakers run with --ignore-exclude-lb
+    #[arg(long)]
+    ignore_exclude_lb: bool,
+}
+
+impl Target {
+    /// The planner's settings.
+    pub fn options(&self) -> Options {
+        Options {
+            metallb_namespace: self.metallb_namespace.clone(),
+            ignore_exclude_label: self.ignore_exclude_lb,
+            ..Options::default()
+        }
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// A sentence that names the cluster.
+    pub async fn connect(&self) -> Result<Cluster, String> {
+        let unknown = |error: String| {
+            format!("no cluster is known: {error}; set KUBECONFIG, or name a file by --kubeconfig")
+        };
+        let config = if self.context.is_none() && self.kubeconfig.is_none() {
+            Config::infer().await.map_err(|e| unknown(e.to_string()))?
+        } else {
+            let kubeconfig = match &self.kubeconfig {
+                Some(path) => Kubeconfig::read_from(path),
+                None => Kubeconfig::read(),
+            };
+            let options = KubeConfigOptions {
+                context: self.context.clone(),
+                ..KubeConfigOptions::default()
+            };
+            let kubeconfig = kubeconfig.map_err(|e| unknown(e.to_string()))?;
+            Config::from_custom_kubeconfig(kubeconfig, &options)
+                .await
+                .map_err(|e| unknown(e.to_string()))?
+        };
+        let (url, namespace) = (config.cluster_url.clone(), config.default_namespace.clone());
+        let client = Client::try_from(config)
+            .map_err(|error| format!("cannot connect to {url}: {error}"))?;
+        Ok(Cluster {
+            client,
+            namespace,
+            options: self.options(),
+        })
+    }
+}
+
+/// A cluster that is connected to.
+pub(super) struct Cluster {
+    pub client: Client,
+    /// The namespace of the kubeconfig's context.
+    pub namespace: String,
+    pub options: Options,
 }
 
 /// Runs something that talks to the cluster.
@@ -31,67 +97,100 @@ pub(super) fn run<T>(work: impl Future<Output = Result<T, String>>) -> Result<T,
     runtime.block_on(work)
 }
 
-/// Connects to the cluster of the kubeconfig.
-///
-/// # Errors
-/// A sentence that names it.
-pub(super) async fn connect() -> Result<Client, String> {
-    let config = Config::infer()
-        .await
-        .map_err(|error| format!("no cluster is known: {error}; set KUBECONFIG"))?;
-    let url = config.cluster_url.clone();
-    Client::try_from(config).map_err(|error| format!("cannot connect to {url}: {error}"))
-}
-
-/// Reads everything that matters to a plan or a review.
-///
-/// # Errors
-/// A sentence that names the kind that could not be listed.
-pub(super) async fn read(client: &Client, options: Options) -> Result<World, String> {
-    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let mut found = Vec::new();
-    for name in DEFINITIONS {
-        let definition = definitions.get_opt(name).await;
-        found.extend(
-            definition.map_err(|error| format!("CustomResourceDefinition {name}: {error}"))?,
-        );
+impl Cluster {
+    /// Reads everything that matters to a plan or a review.
+    ///
+    /// # Errors
+    /// A sentence that names the kind that could not be listed.
+    pub async fn world(&self) -> Result<World, String> {
+        self.world_and_definitions().await.map(|(world, _)| world)
     }
-    let capabilities = Capabilities::from_definitions(&found);
-    let namespace = options.metallb_namespace.clone();
-    let mut world = World::new(Timestamp::now(), options, capabilities);
-    for kind in resource::KINDS
-        .into_iter()
-        .filter(|k| *k != Kind::ServiceL2Status)
-    {
+
+    /// The same, with MetalLB's definitions.
+    ///
+    /// # Errors
+    /// A sentence that names the kind that could not be listed.
+    pub async fn world_and_definitions(
+        &self,
+    ) -> Result<(World, Vec<CustomResourceDefinition>), String> {
+        let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        let definitions = &definitions;
+        let found = try_join_all(DEFINITIONS.map(|name| async move {
+            let found = definitions.get_opt(name).await;
+            found.map_err(|error| format!("CustomResourceDefinition {name}: {error}"))
+        }))
+        .await?;
+        let found: Vec<CustomResourceDefinition> = found.into_iter().flatten().collect();
+        let capabilities = Capabilities::from_definitions(&found);
+        let lists = try_join_all(resource::KINDS.map(|kind| self.list(kind))).await?;
+        let mut world = World::new(Timestamp::now(), self.options.clone(), capabilities);
+        for (kind, list) in resource::KINDS.into_iter().zip(lists) {
+            let Some(list) = list else { continue };
+            if kind == Kind::DnsEndpoint {
+                world.set_external_dns(Availability::Served);
+            }
+            for item in list {
+                observe(&mut world, kind, item)?;
+            }
+        }
+        Ok((world, found))
+    }
+
+    /// The objects of a kind; `None` when its definition is not installed, or
+    /// less is known without it.
+    async fn list(&self, kind: Kind) -> Result<Option<Vec<Value>>, String> {
         let resource = resource::api_resource(kind);
-        let api: Api<DynamicObject> = if resource::is_metallb(kind) {
-            Api::namespaced_with(client.clone(), &namespace, &resource)
+        let client = self.client.clone();
+        let api: Api<DynamicObject> = if resource::is_in_metallb_namespace(kind) {
+            Api::namespaced_with(client, &self.options.metallb_namespace, &resource)
         } else {
-            Api::all_with(client.clone(), &resource)
+            Api::all_with(client, &resource)
         };
-        let list = match api.list(&ListParams::default()).await {
-            Ok(list) => {
-                if kind == Kind::DnsEndpoint {
-                    world.set_external_dns(Availability::Served);
-                }
-                list.items
+        let (labels, fields) = resource::selectors(kind);
+        let params = ListParams {
+            label_selector: labels.map(str::to_owned),
+            field_selector: fields,
+            ..ListParams::default()
+        };
+        let beside_the_point = resource::is_optional(kind) || kind == Kind::DnsEndpoint;
+        let list = match api.list(&params).await {
+            Ok(list) => list,
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
+            Err(kube::Error::Api(status)) if beside_the_point && status.code == 403 => {
+                return Ok(None);
             }
-            // DNS is beside the point where it may not be read.
-            Err(kube::Error::Api(status)) if kind == Kind::DnsEndpoint && status.code == 403 => {
-                continue;
-            }
-            // A kind whose definition is not installed.
-            Err(kube::Error::Api(status)) if status.code == 404 => continue,
             Err(error) => return Err(format!("{} cannot be listed: {error}", kind.as_str())),
         };
-        for item in list {
+        let with_type = |item: DynamicObject| {
             let mut value = json!(item);
             // Items of a list lack these.
             value["apiVersion"] = json!(resource.api_version);
             value["kind"] = json!(resource.kind);
-            let read = Observed::read(kind, value);
-            world.observe(read.map_err(|error| format!("{}: {error}", kind.as_str()))?);
-        }
+            value
+        };
+        Ok(Some(list.items.into_iter().map(with_type).collect()))
     }
-    Ok(world)
+}
+
+/// Takes in an object as the API server has it.
+fn observe(world: &mut World, kind: Kind, value: Value) -> Result<(), String> {
+    let read = Observed::read(kind, value).map_err(|e| format!("{}: {e}", kind.as_str()))?;
+    // A speaker makes its status when it begins to announce.
+    let announced = match &read {
+        Observed::ServiceL2Status(meta) => {
+            let label = |key: &str| meta.labels.as_ref()?.get(key).cloned();
+            let service = label(crate::metallb::STATUS_SERVICE);
+            let namespace = label(crate::metallb::STATUS_NAMESPACE).unwrap_or_default();
+            let since = meta.creation_timestamp.as_ref().map(|t| t.0);
+            service.map(|s| Key::new(namespace, s)).zip(since)
+        }
+        _ => None,
+    };
+    world.observe(read);
+    if let Some((service, since)) = announced
+        && world.announcers.contains_key(&service)
+    {
+        world.announced_since.insert(service, since);
+    }
+    Ok(())
 }

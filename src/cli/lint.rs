@@ -11,11 +11,11 @@ use clap::ValueEnum;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::cluster;
+use super::cluster::{self, Target};
 use crate::admission::{Candidate, Finding, Rule, review};
 use crate::manifest::{self, Manifest};
 use crate::metallb::Capabilities;
-use crate::world::{Kind, Observed, Options, Stored, World, observe_manifest};
+use crate::world::{Kind, Observed, Stored, World, observe_manifest};
 
 /// Judges the L2AddressPools and L2LoadBalancers in files as the webhook
 /// would: for a repository's CI, or before an apply.
@@ -41,9 +41,8 @@ pub(super) struct Args {
     /// How to print
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
-    /// Namespace of MetalLB
-    #[arg(long, value_name = "NAME", default_value = "metallb-system")]
-    metallb_namespace: String,
+    #[command(flatten)]
+    target: Target,
 }
 
 /// How findings are printed.
@@ -72,14 +71,14 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     for file in place::expand(&args.files)? {
         manifests.extend(manifest::read_file(&file).map_err(|e| e.to_string())?);
     }
-    let options = Options {
-        metallb_namespace: args.metallb_namespace.clone(),
-        ..Options::default()
-    };
     let world = if args.from_cluster {
-        cluster::world(options)?
+        cluster::run(async { args.target.connect().await?.world().await })?
     } else {
-        World::new(Timestamp::now(), options, Capabilities::CURRENT)
+        World::new(
+            Timestamp::now(),
+            args.target.options(),
+            Capabilities::CURRENT,
+        )
     };
     let findings = lint(world, manifests, args.from_cluster)?;
     super::print(&report::text(&findings, args.output)?)?;
@@ -223,6 +222,7 @@ fn identify(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::world::Options;
 
     fn findings(text: &str) -> Vec<Located> {
         let manifests = manifest::parse("test.yaml", text).unwrap();

@@ -1,11 +1,16 @@
 //! `kubectl-l2lb`: the tool for people. Works as a kubectl plugin
 //! (`kubectl l2lb`) and alone.
 
+mod age;
 mod cluster;
+#[cfg(test)]
+mod golden;
 mod lint;
+mod output;
 mod rebalance;
 mod render;
 mod simulate;
+mod status;
 mod table;
 
 use std::process::ExitCode;
@@ -29,6 +34,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show load balancers by slot, pools by use, and nodes
+    Status(status::Args),
     /// Show what would be applied, without a cluster
     Render(render::Args),
     /// Judge files as the admission webhook would
@@ -64,6 +71,7 @@ pub fn command() -> clap::Command {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Status(args) => status::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Render(args) => render::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Simulate(args) => simulate::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Rebalance(args) => rebalance::run(&args),

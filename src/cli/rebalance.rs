@@ -4,17 +4,17 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::ValueEnum;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::cluster;
+use super::cluster::{self, Target};
+use super::output::{Format, Plain};
 use super::table::table;
 use crate::api::{L2LoadBalancer, SlotPhase, names};
 use crate::plan::{Move, Rebalance, Scope, rebalance};
-use crate::world::{Key, Options, World};
+use crate::world::{Key, World};
 
 /// How often progress is looked at.
 const LOOK: Duration = Duration::from_millis(250);
@@ -52,32 +52,15 @@ pub(super) struct Args {
     timeout: u64,
     /// How to print
     #[arg(short, long, value_enum, default_value_t)]
-    output: Output,
-    /// Namespace of MetalLB
-    #[arg(long, value_name = "NAME", default_value = "metallb-system")]
-    metallb_namespace: String,
-}
-
-/// How the moves are printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// Tables
-    #[default]
-    Table,
-    /// One JSON object
-    Json,
-    /// One YAML document
-    Yaml,
+    output: Plain,
+    #[command(flatten)]
+    target: Target,
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
-    let options = Options {
-        metallb_namespace: args.metallb_namespace.clone(),
-        ..Options::default()
-    };
     cluster::run(async {
-        let client = cluster::connect().await?;
-        let world = cluster::read(&client, options).await?;
+        let cluster = args.target.connect().await?;
+        let world = cluster.world().await?;
         let scope = scope(args, &world)?;
         if !world.capabilities.can_prefer() {
             return Err(
@@ -92,7 +75,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
             return Ok(ExitCode::SUCCESS);
         }
         if !args.yes {
-            if args.output == Output::Table {
+            if args.output == Plain::Table {
                 super::print("nothing was changed; --yes makes these moves\n")?;
             }
             return Ok(ExitCode::from(UNEVEN));
@@ -100,10 +83,12 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
         let limit = Duration::from_secs(args.timeout);
         for (index, step) in planned.moves.iter().enumerate() {
             let started = Instant::now();
-            make(&client, &world, step, limit).await.map_err(|why| {
-                let left = planned.moves.len() - index;
-                format!("{why}; {left} of {} moves are left", planned.moves.len())
-            })?;
+            make(&cluster.client, &world, step, limit)
+                .await
+                .map_err(|why| {
+                    let left = planned.moves.len() - index;
+                    format!("{why}; {left} of {} moves are left", planned.moves.len())
+                })?;
             eprintln!(
                 "{} of {}: {}/{} is announced by {} after {:.1} s",
                 index + 1,
@@ -141,14 +126,9 @@ fn scope(args: &Args, world: &World) -> Result<Scope, String> {
     }
 }
 
-fn shown(planned: &Rebalance, output: Output) -> Result<String, String> {
-    match output {
-        Output::Json => {
-            let text = serde_json::to_string_pretty(planned).map_err(|e| e.to_string())?;
-            return Ok(text + "\n");
-        }
-        Output::Yaml => return serde_saphyr::to_string(planned).map_err(|e| e.to_string()),
-        Output::Table => {}
+fn shown(planned: &Rebalance, output: Plain) -> Result<String, String> {
+    if let Some(text) = Format::from(output).of_program(planned)? {
+        return Ok(text);
     }
     if planned.moves.is_empty() {
         return Ok("nothing to move: homes are as even as selectors allow\n".to_owned());

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use clap::ValueEnum;
 use jiff::Timestamp;
 use serde_json::{Map, json};
 
+use super::output::{Format, Plain};
 use super::table::table;
 use crate::manifest;
 use crate::plan::Spread;
@@ -51,7 +51,7 @@ pub(super) struct Args {
     print_events: bool,
     /// How to print
     #[arg(short, long, value_enum, default_value_t)]
-    output: Output,
+    output: Plain,
 }
 
 const HELP: &str = "\
@@ -75,18 +75,6 @@ Examples:
   kubectl l2lb simulate --max-nodes 3 --steps 100 --seed 7 -o json
   kubectl l2lb simulate --seed 7 --print-events > history.yaml
   kubectl l2lb simulate --events history.yaml";
-
-/// How a report is printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// A line for each event, and a summary
-    #[default]
-    Table,
-    /// One JSON object
-    Json,
-    /// One YAML document
-    Yaml,
-}
 
 pub(super) fn run(args: &Args) -> Result<(), String> {
     let (beginning, history) = events(args)?;
@@ -133,12 +121,9 @@ fn events(args: &Args) -> Result<(Vec<Event>, Vec<Event>), String> {
     Ok((beginning, history))
 }
 
-fn text(report: &Report, output: Output) -> Result<String, String> {
-    match output {
-        Output::Table => Ok(readable(report)),
-        Output::Json => Ok(serde_json::to_string_pretty(report).map_err(|e| e.to_string())? + "\n"),
-        Output::Yaml => serde_saphyr::to_string(report).map_err(|e| e.to_string()),
-    }
+fn text(report: &Report, output: Plain) -> Result<String, String> {
+    let program = Format::from(output).of_program(report)?;
+    Ok(program.unwrap_or_else(|| readable(report)))
 }
 
 fn readable(report: &Report) -> String {
@@ -251,7 +236,7 @@ mod tests {
         <Just as clap::Parser>::parse_from(command).args
     }
 
-    fn played(of: &[&str], output: Output) -> String {
+    fn played(of: &[&str], output: Plain) -> String {
         let (beginning, history) = events(&args(of)).unwrap();
         let start = Timestamp::from_second(1_800_000_000).unwrap();
         let report = report::play(&mut Cluster::new(start), &beginning, &history).unwrap();
@@ -276,7 +261,7 @@ mod tests {
             env!("CARGO_MANIFEST_DIR"),
             "/testdata/simulate/small.expected"
         );
-        let text = played(&SMALL, Output::Table);
+        let text = played(&SMALL, Plain::Table);
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
             std::fs::write(path, &text).unwrap();
         }
@@ -305,7 +290,7 @@ mod tests {
     fn json_has_the_numbers() {
         let text = played(
             &["--nodes", "4", "--load-balancers", "8", "--steps", "0"],
-            Output::Json,
+            Plain::Json,
         );
         let report: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(report["summary"]["services"], 32);

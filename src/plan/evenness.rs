@@ -85,7 +85,6 @@ pub(super) struct Load {
 impl Load {
     /// That of the slots of a load balancer.
     pub fn of(set: &CandidateSet, slots: &[SlotPlan]) -> Self {
-        let live: Vec<&Member> = set.members.iter().filter(|m| is_live(m)).collect();
         let mut load = Self::default();
         for slot in slots {
             if slot.retire_at.is_none() {
@@ -94,18 +93,27 @@ impl Load {
             let pin = set.member(&slot.pin).filter(|m| is_live(m));
             let deciding = election::deciding_address(&slot.addresses);
             if let (Some(pin), Some(deciding)) = (pin, deciding) {
-                let rank = |m: &Member| election::rank(&m.name, &deciding);
-                // Without preferences only those after the pin stand by.
-                let heir = live
-                    .iter()
-                    .filter(|m| m.id != pin.id)
-                    .filter(|m| !slot.has_own_pool() || rank(m) > rank(pin))
-                    .min_by_key(|m| rank(m));
+                let heir = heir(set, pin, slot.has_own_pool(), &deciding);
                 load.heirs.push((pin.id, heir.map(|m| m.id)));
             }
         }
         load
     }
+}
+
+/// Who takes over an address when the node that it is pinned to fails and
+/// nobody steers.
+pub(super) fn heir<'s>(
+    set: &'s CandidateSet,
+    pin: &Member,
+    own: bool,
+    deciding: &str,
+) -> Option<&'s Member> {
+    let rank = |m: &Member| election::rank(&m.name, deciding);
+    let live = set.members.iter().filter(|m| is_live(m) && m.id != pin.id);
+    // Without preferences only those after the pin stand by.
+    live.filter(|m| !own || rank(m) > rank(pin))
+        .min_by_key(|m| rank(m))
 }
 
 fn is_live(member: &Member) -> bool {

@@ -272,7 +272,7 @@ pub(super) fn pool_labels(pool: &str) -> BTreeMap<String, String> {
 
 /// Whether an advertisement is for a pool: by name, by label, or because it
 /// names none.
-fn selects_pool(
+pub(crate) fn selects_pool(
     by_name: &[String],
     by_label: &[LabelSelector],
     name: &str,

@@ -14,8 +14,9 @@ use crate::api::names;
 use crate::metallb::{
     Capabilities, IpAddressPool, STATUS_NAMESPACE, STATUS_NODE, STATUS_SERVICE, election,
 };
+use crate::plan::electorate;
 use crate::selector::Selector;
-use crate::world::{Child, Key, Kind, Node, ObjectRef, SpeakerState, Stored, World};
+use crate::world::{Child, Key, Kind, ObjectRef, Stored, World};
 
 /// The pools of a configuration, by name.
 type Pools = BTreeMap<String, (std::sync::Arc<IpAddressPool>, RangeSet)>;
@@ -274,50 +275,11 @@ fn selects(selectors: &[LabelSelector], labels: &BTreeMap<String, String>) -> bo
             .any(|s| Selector::parse(Some(s)).is_ok_and(|s| s.matches(labels)))
 }
 
-/// Whether the node's speaker takes part in elections.
-fn is_candidate(running: Capabilities, node: &Node) -> bool {
-    let excluded = running.l2_status && node.is_excluded();
-    let silenced = running.cordon_silences() && node.cordoned;
-    node.ready && !node.network_unavailable && !excluded && !silenced
-}
-
-/// Who wins the election for a Service: the nodes of all advertisements that
-/// match it, alive, by preference and then by hash.
+/// Who wins the election for a Service.
 fn winner(world: &World, running: Capabilities, child: &Child, pool: &str) -> Option<String> {
     let labels = child.service.metadata.labels.clone().unwrap_or_default();
-    let mut scores: BTreeMap<&str, i32> = BTreeMap::new();
-    for stored in world.l2_advertisements.values() {
-        let Stored::Valid(advertisement) = stored else {
-            continue;
-        };
-        let spec = &advertisement.spec;
-        let for_pool = (spec.ip_address_pools.is_empty()
-            && spec.ip_address_pool_selectors.is_empty())
-            || spec.ip_address_pools.iter().any(|p| p == pool);
-        if !for_pool || (running.service_selectors && !selects(&spec.service_selectors, &labels)) {
-            continue;
-        }
-        let able = |node: &&Node| {
-            let away = matches!(world.speakers.on(&node.name), SpeakerState::Away(_));
-            is_candidate(running, node) && !away
-        };
-        for node in world.nodes.values().filter(able) {
-            if !selects(&spec.node_selectors, &node.labels) {
-                continue;
-            }
-            let score = scores.entry(&node.name).or_default();
-            for preferred in &spec.preferred_node_selectors {
-                if running.preferred_nodes
-                    && Selector::parse(Some(&preferred.preference))
-                        .is_ok_and(|s| s.matches(&node.labels))
-                {
-                    *score += preferred.weight;
-                }
-            }
-        }
-    }
-    let best = scores.values().max().copied()?;
     let deciding = election::deciding_address(&child.allocated)?;
-    let leaders = scores.iter().filter(|(_, s)| **s == best).map(|(n, _)| *n);
-    election::winner(&deciding, leaders).map(str::to_owned)
+    let electors = electorate::order(world, running, pool, &labels, &deciding);
+    let first = electors.first().filter(|e| e.barred.is_none())?;
+    Some(first.node.name.clone())
 }
