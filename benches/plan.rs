@@ -13,6 +13,10 @@ use l2lb::simulate::Cluster;
 use l2lb::world::{Key, World};
 use serde_json::json;
 
+/// As in `l2lb-controller`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const NODES: usize = 20;
 
 fn cluster(load_balancers: usize, addresses: &[&str]) -> Cluster {

@@ -8,7 +8,7 @@ use crate::api::names;
 use crate::external_dns::Availability;
 use crate::manifest::Manifest;
 use crate::metallb::Capabilities;
-use crate::plan::{self, Plan};
+use crate::plan::{Plan, Planner};
 use crate::world::{Options, World, observe_manifest};
 
 /// A world out of manifests. Objects of other kinds are left out and counted.
@@ -66,7 +66,11 @@ pub fn world_of(
 /// Services, each load balancer's followed by its DNSEndpoint, then our own kinds with the status that they would get. The
 /// order is stable.
 pub fn objects(world: &World) -> Vec<Value> {
-    let plan = plan::plan(world);
+    let mut world = world.clone();
+    let mut planner = Planner::default();
+    planner.plan(&world);
+    world.set_evenness(planner.evenness());
+    let plan = planner.plan(&world);
     let mut all = Vec::new();
     for pool in plan.pools.values() {
         all.extend(pool.objects.iter().cloned());

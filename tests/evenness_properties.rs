@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
-use l2lb::plan::{EVEN, Evenness, Planner};
+use l2lb::plan::{EVEN, Planner};
 use l2lb::simulate::Cluster;
 use l2lb::simulate::event::{self, Event, Labelled, Order, Pool};
-use l2lb::world::Key;
+use l2lb::world::{Evenness, Key};
 use proptest::prelude::*;
 use serde_json::{Map, json};
 
@@ -96,8 +96,8 @@ impl Play {
     }
 
     fn evenness(&mut self) -> Evenness {
-        let plan = self.planner.plan(&self.cluster.world);
-        plan.pools[event::DEFAULT_POOL].evenness.clone()
+        self.planner.plan(&self.cluster.world);
+        self.planner.evenness()[event::DEFAULT_POOL].clone()
     }
 
     /// Home and addresses of each slot.

@@ -39,7 +39,7 @@ fn rendered(case: &Path) -> String {
 #[test]
 fn every_case_renders_as_expected() {
     let cases = cases();
-    assert!(cases.len() >= 6, "only {} cases were found", cases.len());
+    assert!(cases.len() >= 9, "only {} cases were found", cases.len());
     for case in cases {
         let expected = case.join("expected.yaml");
         let text = rendered(&case);

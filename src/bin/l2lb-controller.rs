@@ -5,6 +5,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use l2lb::controller::{self, Args};
 
+/// A plan is made of many small pieces, which take the system's allocator
+/// longer than everything else.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();

@@ -9,11 +9,11 @@ use serde_json::{Map, json};
 use super::output::{Format, Plain};
 use super::table::table;
 use crate::manifest;
-use crate::plan::Spread;
 use crate::simulate::Cluster;
 use crate::simulate::event::{self, DEFAULT_POOL, Event, Pool};
 use crate::simulate::random::{self, Recipe};
 use crate::simulate::report::{self, Move, Report};
+use crate::world::Spread;
 
 /// Plays a history of nodes and load balancers in memory, with the planner of
 /// the controller and a MetalLB that elects as the real one, and prints what

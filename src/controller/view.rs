@@ -140,7 +140,11 @@ impl View {
         self.world.set_now(now);
         self.repeats
             .retain(|_, repeat| now.duration_since(repeat.first) < REPEAT_WINDOW);
-        let plan = planner.plan(&self.world);
+        let mut plan = planner.plan(&self.world);
+        let at_rest = plan.changes.is_empty() && self.unsettled.is_empty();
+        if at_rest && self.world.set_evenness(planner.evenness()) {
+            plan = planner.plan(&self.world);
+        }
         self.drop_old_refusals(&plan.changes);
         let settle = self.unsettled.values().map(|u| u.not_before).min();
         let unsettled = self.unsettled.iter();

@@ -115,7 +115,8 @@ pub(super) struct Environment {
     pub pools: BTreeMap<String, Arc<PoolView>>,
     /// Every load balancer, the oldest first.
     pub order: Vec<Key>,
-    /// Who named an address in `spec.addresses`: the oldest.
+    /// Whom an address is kept for: the oldest that names it in
+    /// `spec.addresses`, else the one whose Service had it and went missing.
     pub reserved: HashMap<IpAddr, Key>,
     /// Who publishes a name.
     pub names: HashMap<String, Key>,
@@ -126,6 +127,29 @@ pub(super) struct Environment {
     /// What MetalLB has of ours.
     pub given: Given,
     sets: BTreeMap<(String, Selector), Arc<CandidateSet>>,
+}
+
+/// The addresses of a load balancer's Services that went missing, by the
+/// status that was last written. Without this, a load balancer that comes
+/// earlier in a plan could take them before they come back.
+fn missing<'a>(world: &'a World, key: &'a Key) -> impl Iterator<Item = (&'a Key, IpAddr)> {
+    let status = match world.load_balancers.get(key) {
+        Some(Stored::Valid(lb)) if lb.metadata.deletion_timestamp.is_none() => lb.status.as_ref(),
+        _ => None,
+    };
+    let slots = status.map_or(&[][..], |s| &s.slots);
+    let children = world.children.get(key);
+    // Nearly always they are all there, which is quickly seen.
+    let all_there = children.is_some_and(|c| c.len() >= slots.len());
+    let slots = if all_there { &[] } else { slots };
+    slots
+        .iter()
+        .filter(move |slot| {
+            let mut there = children.into_iter().flat_map(|c| c.values());
+            there.all(|child| child.key.name != slot.service)
+        })
+        .flat_map(|slot| &slot.addresses)
+        .filter_map(move |a| Some((key, a.parse().ok()?)))
 }
 
 impl Environment {
@@ -155,6 +179,12 @@ impl Environment {
                 for address in lb.spec.addresses.iter().filter_map(|a| a.parse().ok()) {
                     reserved.entry(address).or_insert_with(|| key.clone());
                 }
+            }
+        }
+        // Where MetalLB's order decides who stands by, another may serve better.
+        if world.capabilities.can_prefer() {
+            for (key, address) in order.iter().flat_map(|key| missing(world, key)) {
+                reserved.entry(address).or_insert_with(|| key.clone());
             }
         }
         let node_addresses = world

@@ -4,74 +4,21 @@
 //! Only nodes that the same load balancers select are compared with each
 //! other: what a selector keeps from a node is not for the planner to even.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use serde::Serialize;
+use rayon::prelude::*;
 
+use super::LoadBalancerPlan;
 use super::environment::{CandidateSet, Environment, Member, Standing};
-use super::load_balancer::SlotPlan;
+use super::load_balancer::{Served, SlotPlan};
 use crate::api::condition::Verdict;
 use crate::api::{ConditionType, Reason};
 use crate::metallb::election;
+use crate::world::{Evenness, Key, Spread};
 
 /// The largest difference that counts as even.
 pub const EVEN: usize = 2;
-
-/// The smallest and the largest of some counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Spread {
-    /// The smallest.
-    pub least: usize,
-    /// The largest.
-    pub most: usize,
-}
-
-impl Spread {
-    /// The difference.
-    pub fn width(self) -> usize {
-        self.most - self.least
-    }
-
-    fn of(counts: impl IntoIterator<Item = usize>) -> Self {
-        let mut counts = counts.into_iter();
-        let Some(first) = counts.next() else {
-            return Self::default();
-        };
-        let start = Self {
-            least: first,
-            most: first,
-        };
-        counts.fold(start, |spread, count| Self {
-            least: spread.least.min(count),
-            most: spread.most.max(count),
-        })
-    }
-
-    /// The wider one, of equals the first.
-    fn or_wider(self, other: Self) -> Self {
-        if other.width() > self.width() {
-            other
-        } else {
-            self
-        }
-    }
-}
-
-/// How evenly the addresses of a pool lie on its nodes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Evenness {
-    /// Slots that a node is home to, where they differ most.
-    pub homes: Spread,
-    /// Slots that a node takes over when `failing` fails and nobody steers.
-    pub heirs: Spread,
-    /// The node whose failure would be spread least evenly.
-    pub failing: Option<String>,
-    /// Slots that live nodes have.
-    pub slots: usize,
-    /// Those for which another live node stands by.
-    pub standbys: usize,
-}
 
 /// What one load balancer puts on its nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -114,6 +61,54 @@ pub(super) fn heir<'s>(
     // Without preferences only those after the pin stand by.
     live.filter(|m| !own || rank(m) > rank(pin))
         .min_by_key(|m| rank(m))
+}
+
+/// Remembers what each load balancer puts on its nodes, as long as its plan is
+/// the same: to know who inherits, each address is hashed with every node.
+#[derive(Debug, Default)]
+pub(super) struct LoadCache(HashMap<Key, Remembered>);
+
+#[derive(Debug)]
+struct Remembered {
+    plan: Arc<LoadBalancerPlan>,
+    set: Arc<CandidateSet>,
+    pool: String,
+    load: Arc<Load>,
+}
+
+impl LoadCache {
+    /// The pool and load of each load balancer.
+    pub fn update<'a>(
+        &mut self,
+        planned: impl Iterator<Item = (&'a Key, &'a Served, &'a Arc<LoadBalancerPlan>)>,
+    ) -> Vec<(String, Arc<Load>)> {
+        let mut before = std::mem::take(&mut self.0);
+        let (mut same, mut new) = (Vec::new(), Vec::new());
+        for (key, served, plan) in planned {
+            let known = before.remove(key).filter(|known| {
+                Arc::ptr_eq(&known.plan, plan) && Arc::ptr_eq(&known.set, &served.set)
+            });
+            match known {
+                Some(known) => same.push((key.clone(), known)),
+                None => new.push((key, served, plan)),
+            }
+        }
+        let new = new.into_par_iter().map(|(key, served, plan)| {
+            let known = Remembered {
+                plan: Arc::clone(plan),
+                set: Arc::clone(&served.set),
+                pool: served.pool.name.clone(),
+                load: Arc::new(Load::of(&served.set, &plan.slots)),
+            };
+            (key.clone(), known)
+        });
+        self.0 = new.collect();
+        self.0.extend(same);
+        let loads = self.0.values();
+        loads
+            .map(|known| (known.pool.clone(), Arc::clone(&known.load)))
+            .collect()
+    }
 }
 
 fn is_live(member: &Member) -> bool {
@@ -188,38 +183,36 @@ pub(super) fn of_pool<'a>(
     result
 }
 
-impl Evenness {
-    /// Condition `Even` of a pool.
-    pub(super) fn verdict(&self, pool: &str) -> Verdict {
-        let kind = ConditionType::Even;
-        if self.slots == 0 {
-            return Verdict::holds(kind, "no node has an address");
-        }
-        let Spread { least, most } = self.homes;
-        if self.homes.width() > EVEN {
-            let message = format!(
-                "nodes are home to between {least} and {most} addresses each: kubectl l2lb \
-                 rebalance {pool} shows what would even them out"
-            );
-            return Verdict::fails(kind, Reason::Uneven, message);
-        }
-        if self.heirs.width() > EVEN
-            && let Some(failing) = &self.failing
-        {
-            let message = format!(
-                "when {failing} fails, the other nodes take over between {} and {} of its \
-                 addresses each: the pool had too few free addresses to choose from, or nodes came \
-                 and went since",
-                self.heirs.least, self.heirs.most
-            );
-            return Verdict::fails(kind, Reason::Uneven, message);
-        }
-        Verdict::holds(
-            kind,
-            format!(
-                "nodes are home to as many addresses each, and take over as many of another's, \
-                 give or take {EVEN}"
-            ),
-        )
+/// Condition `Even` of a pool.
+pub(super) fn verdict(evenness: &Evenness, pool: &str) -> Verdict {
+    let kind = ConditionType::Even;
+    if evenness.slots == 0 {
+        return Verdict::holds(kind, "no node has an address");
     }
+    let Spread { least, most } = evenness.homes;
+    if evenness.homes.width() > EVEN {
+        let message = format!(
+            "nodes are home to between {least} and {most} addresses each: kubectl l2lb \
+             rebalance {pool} shows what would even them out"
+        );
+        return Verdict::fails(kind, Reason::Uneven, message);
+    }
+    if evenness.heirs.width() > EVEN
+        && let Some(failing) = &evenness.failing
+    {
+        let message = format!(
+            "when {failing} fails, the other nodes take over between {} and {} of its \
+             addresses each: the pool had too few free addresses to choose from, or nodes came \
+             and went since",
+            evenness.heirs.least, evenness.heirs.most
+        );
+        return Verdict::fails(kind, Reason::Uneven, message);
+    }
+    Verdict::holds(
+        kind,
+        format!(
+            "nodes are home to as many addresses each, and take over as many of another's, \
+             give or take {EVEN}"
+        ),
+    )
 }

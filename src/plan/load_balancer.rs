@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::announcement::{Seen, overruled};
 use super::books::Books;
@@ -25,7 +25,7 @@ pub(super) struct Served {
     pub pool: Arc<PoolView>,
     pub set: Arc<CandidateSet>,
     pub families: Vec<Family>,
-    pub retirement: jiff::SignedDuration,
+    pub retirement: SignedDuration,
     /// Whether it may publish its name, if it asks for one.
     pub dns: Option<super::dns::Permission>,
 }
@@ -113,6 +113,10 @@ pub(super) fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Time
 /// The annotation by which an administrator confirms that more than half of
 /// the nodes were meant to leave.
 pub(super) const CONFIRM: &str = "l2lb.io/confirm-retirement";
+
+/// Nodes that leave within this time leave together: a command that changes the
+/// label of many writes one node after the other.
+const TOGETHER: SignedDuration = SignedDuration::from_secs(60);
 
 /// A slot in the making.
 struct Draft {
@@ -213,7 +217,7 @@ fn retire(
             books.note_home(&drafts[*index].home, 1);
         }
     }
-    let gone: Vec<usize> = leaving
+    let mut gone: Vec<usize> = leaving
         .iter()
         .copied()
         .filter(|i| drafts[*i].retire_at.is_none() && served.set.member(&drafts[*i].home).is_none())
@@ -225,8 +229,17 @@ fn retire(
         .as_ref()
         .and_then(|a| a.get(CONFIRM))
         .is_some_and(|v| v == "true");
-    let hold = before > 1 && gone.len() * 2 > before && !confirmed;
+    let just_left = just_left(now, served, drafts, &leaving);
+    let together = gone.len() + just_left.len();
+    let all = before + just_left.len();
+    let hold = all > 1 && !gone.is_empty() && together * 2 > all && !confirmed;
     if hold {
+        for index in just_left {
+            drafts[index].retire_at = None;
+            books.note_home(&drafts[index].home, 1);
+            gone.push(index);
+        }
+        gone.sort_unstable();
         result.held = gone.iter().map(|i| drafts[*i].home.clone()).collect();
     }
     for index in leaving {
@@ -247,6 +260,20 @@ fn retire(
         }
         _ => true,
     });
+}
+
+/// The slots whose nodes left a short while ago, and that retire since.
+fn just_left(now: Timestamp, served: &Served, drafts: &[Draft], leaving: &[usize]) -> Vec<usize> {
+    let is_recent = |at: Timestamp| {
+        let age = served.retirement - at.duration_since(now);
+        !age.is_negative() && age < TOGETHER
+    };
+    let mut recent = leaving.to_vec();
+    recent.retain(|i| {
+        let draft = &drafts[*i];
+        draft.retire_at.is_some_and(is_recent) && served.set.member(&draft.home).is_none()
+    });
+    recent
 }
 
 /// Gives the nodes that have no slot one: a retiring slot, else a new one.

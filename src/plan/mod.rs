@@ -37,7 +37,7 @@ mod template;
 mod writing;
 
 pub use change::{Action, Body, Cause, Change, PlannedEvent, Stage};
-pub use evenness::{EVEN, Evenness, Spread};
+pub use evenness::EVEN;
 pub use load_balancer::SlotPlan;
 pub use rebalance::{Move, Rebalance, Scope, rebalance};
 
@@ -46,6 +46,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
+use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use crate::address::{AddressRange, Family, RangeSet};
@@ -54,9 +55,10 @@ use crate::api::{
 };
 use crate::external_dns::Availability;
 use crate::metallb::Capabilities;
-use crate::world::{Child, Key, Kind, ObjectRef, Stored, World};
+use crate::world::{Child, Evenness, Key, Kind, ObjectRef, Stored, World};
 use books::{Books, HeirCache};
 use environment::{Environment, NodeIds};
+use evenness::LoadCache;
 use gate::Gate;
 use load_balancer::{Served, Slots, earlier};
 use template::ServiceTemplate;
@@ -98,7 +100,6 @@ pub struct LoadBalancerPlan {
     /// The pools and advertisements that its slots have for themselves.
     own_objects: Vec<Value>,
     set: Option<(String, String)>,
-    load: evenness::Load,
     settled: bool,
 }
 
@@ -121,8 +122,6 @@ pub struct PoolPlan {
     pub objects: Vec<Value>,
     /// Its status.
     pub status: L2AddressPoolStatus,
-    /// How evenly its addresses lie on its nodes.
-    pub evenness: Evenness,
 }
 
 /// Plans a world without memory of an earlier plan.
@@ -138,6 +137,7 @@ pub struct Planner {
     ids: NodeIds,
     heirs: HeirCache,
     memo: HashMap<Key, Memo>,
+    loads: LoadCache,
     /// What MetalLB can do, and whether it is addressed under its old prefix.
     metallb: (Capabilities, bool),
     external_dns: Availability,
@@ -149,6 +149,41 @@ struct Memo {
     revision: u64,
     gate: Gate,
     plan: Arc<LoadBalancerPlan>,
+}
+
+/// A load balancer that is to be planned, or was before.
+struct Work {
+    key: Key,
+    gate: Gate,
+    revision: u64,
+    kept: Option<Arc<LoadBalancerPlan>>,
+}
+
+/// From how many load balancers on all cores plan at once.
+const MANY: usize = 32;
+
+/// Plans the load balancers that ask nothing of the books, which all share:
+/// those at rest, nearly all of them when a controller starts. Each can be
+/// planned by itself; the others get `None`.
+fn plan_ahead(
+    world: &World,
+    environment: &Environment,
+    ids: &NodeIds,
+    work: &[Work],
+) -> Vec<Option<LoadBalancerPlan>> {
+    let exists = |w: &&Work| w.kept.is_none() && world.children.contains_key(&w.key);
+    if work.iter().filter(exists).count() < MANY {
+        return work.iter().map(|_| None).collect();
+    }
+    work.par_iter()
+        .map(|w| {
+            Some(w).filter(exists)?;
+            let mut heirs = HeirCache::default();
+            let mut books = Books::new(world, environment, ids, &mut heirs);
+            let planned = plan_load_balancer(world, environment, &w.key, &w.gate, &mut books);
+            (!books.were_asked()).then_some(planned)
+        })
+        .collect()
 }
 
 impl Planner {
@@ -175,22 +210,42 @@ impl Planner {
             next_deadline: environment.deadline,
             ..Plan::default()
         };
+        let work: Vec<Work> = gates
+            .into_iter()
+            .map(|(key, gate)| {
+                let revision = world.load_balancer_revision(&key);
+                let same = memo.remove(&key).filter(|m| {
+                    same_ground
+                        && m.revision == revision
+                        && m.plan.settled
+                        && m.plan.deadline.is_none_or(|at| at > world.now)
+                        && m.gate.is_same(&gate)
+                });
+                Work {
+                    key,
+                    gate,
+                    revision,
+                    kept: same.map(|m| m.plan),
+                }
+            })
+            .collect();
         let mut heirs = std::mem::take(&mut self.heirs);
+        let ahead = plan_ahead(world, &environment, &self.ids, &work);
         let mut books = Books::new(world, &environment, &self.ids, &mut heirs);
-        for (key, gate) in gates {
-            let revision = world.load_balancer_revision(&key);
-            let same = memo.remove(&key).filter(|m| {
-                same_ground
-                    && m.revision == revision
-                    && m.plan.settled
-                    && m.plan.deadline.is_none_or(|at| at > world.now)
-                    && m.gate.is_same(&gate)
-            });
-            let planned = match same {
-                Some(memo) => memo.plan,
+        for (work, ahead) in work.into_iter().zip(ahead) {
+            let Work {
+                key,
+                gate,
+                revision,
+                kept,
+            } = work;
+            let planned = match kept {
+                Some(kept) => kept,
                 None => {
-                    let mut planned =
-                        plan_load_balancer(world, &environment, &key, &gate, &mut books);
+                    let mut planned = match ahead {
+                        Some(planned) => planned,
+                        None => plan_load_balancer(world, &environment, &key, &gate, &mut books),
+                    };
                     // What is remembered has nothing to write or to say.
                     plan.changes.append(&mut planned.changes);
                     plan.events.append(&mut planned.events);
@@ -224,9 +279,29 @@ impl Planner {
         plan
     }
 
+    /// How evenly the addresses of each pool lie on its nodes, by the plan that
+    /// was made last. It is asked for when nothing is left to do, and goes
+    /// back into the world: [`World::set_evenness`].
+    pub fn evenness(&mut self) -> BTreeMap<String, Evenness> {
+        let planned = self.memo.iter().filter_map(|(key, memo)| match &memo.gate {
+            Gate::Open(served) => Some((key, &**served, &memo.plan)),
+            _ => None,
+        });
+        let loads = self.loads.update(planned);
+        self.environment
+            .pools
+            .keys()
+            .map(|name| {
+                let of_this = loads.iter().filter(|(pool, _)| pool == name);
+                let evenness =
+                    evenness::of_pool(&self.environment, name, of_this.map(|(_, load)| &**load));
+                (name.clone(), evenness)
+            })
+            .collect()
+    }
+
     fn plan_pools(&self, world: &World, environment: &Environment, plan: &mut Plan) {
         let mut tallies: BTreeMap<&str, (FamilyCount, i64, Vec<AddressRange>)> = BTreeMap::new();
-        let mut loads: BTreeMap<&str, Vec<&evenness::Load>> = BTreeMap::new();
         for planned in plan.load_balancers.values() {
             let Some(pool) = &planned.pool else { continue };
             let tally = tallies.entry(pool).or_default();
@@ -234,7 +309,6 @@ impl Planner {
             tally.0.ipv6 += planned.held.ipv6;
             tally.1 += 1;
             tally.2.extend(planned.outside.iter().copied());
-            loads.entry(pool).or_default().push(&planned.load);
         }
         let mut pools = BTreeMap::new();
         let unused = unused_pools(world, plan);
@@ -260,10 +334,7 @@ impl Planner {
             // What is about to be gone needs no status.
             let released = objects.changes.iter().any(|c| c.stage == Stage::Release);
             more.extend(objects.changes);
-            let loads = loads.remove(name.as_str()).unwrap_or_default();
-            let evenness = evenness::of_pool(environment, name, loads);
-            let verdict = evenness.verdict(name);
-            let (status, change, events) = pool_status::plan(world, view, held, users, verdict);
+            let (status, change, events) = pool_status::plan(world, view, held, users);
             more.extend(change.filter(|_| !released));
             plan.events.extend(events);
             pools.insert(
@@ -271,7 +342,6 @@ impl Planner {
                 PoolPlan {
                     objects: objects.wanted,
                     status,
-                    evenness,
                 },
             );
         }
@@ -412,10 +482,6 @@ fn plan_load_balancer(
         events: Vec::new(),
         deadline: earlier(slots.deadline, records.until),
         dns_endpoint: records.wanted,
-        load: match gate {
-            Gate::Open(served) => evenness::Load::of(&served.set, &slots.slots),
-            _ => evenness::Load::default(),
-        },
         settled: false,
         slots: slots.slots,
         status,

@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::json;
 
 use super::change::{Change, PlannedEvent};
+use super::evenness;
 use super::pool::PoolView;
 use super::status_change;
 use crate::address::Family;
@@ -46,7 +47,6 @@ pub(super) fn plan(
     view: &PoolView,
     held: FamilyCount,
     users: i64,
-    even: Verdict,
 ) -> (L2AddressPoolStatus, Option<Change>, Vec<PlannedEvent>) {
     let stored = world.pools.get(&view.name);
     let old = stored
@@ -85,6 +85,17 @@ pub(super) fn plan(
         );
     }
     let ready = ready(&accepted, &configured);
+    // Until everything is at rest, what was said of it before stays.
+    let even = world
+        .evenness
+        .get(&view.name)
+        .map(|e| evenness::verdict(e, &view.name));
+    let is_even = |c: &&Condition| c.type_ == ConditionType::Even.as_str();
+    let unknown = previous
+        .iter()
+        .find(is_even)
+        .filter(|_| even.is_none())
+        .cloned();
     let status = L2AddressPoolStatus {
         capacity: FamilyCount {
             ipv4: saturate(capacity(Family::IPv4)),
@@ -97,9 +108,11 @@ pub(super) fn plan(
         },
         load_balancers: users,
         missing_interfaces: view.lacking.records.clone(),
-        conditions: [accepted, configured, ready, even]
+        conditions: [accepted, configured, ready]
             .into_iter()
+            .chain(even)
             .map(|v| v.into_condition(previous, world.now, view.generation))
+            .chain(unknown)
             .collect(),
         observed_generation: view.generation,
     };

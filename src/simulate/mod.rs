@@ -395,7 +395,8 @@ impl Cluster {
             }
             writes += plan.changes.len();
             let moved = self.play_metallb();
-            if plan.changes.is_empty() && !moved {
+            let at_rest = plan.changes.is_empty() && !moved;
+            if at_rest && !self.world.set_evenness(planner.evenness()) {
                 return Ok(writes);
             }
             pending = plan

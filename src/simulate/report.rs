@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::Cluster;
 use super::event::Event;
-use crate::plan::{Evenness, Planner, Spread};
-use crate::world::Key;
+use crate::plan::Planner;
+use crate::world::{Evenness, Key, Spread};
 
 /// Addresses that changed hands.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -223,8 +223,8 @@ fn ratio(part: usize, whole: usize) -> f64 {
 
 /// That of the least even pool.
 fn evenness(cluster: &Cluster, planner: &mut Planner) -> Evenness {
-    let plan = planner.plan(&cluster.world);
-    let pools = plan.pools.into_values().map(|p| p.evenness);
+    planner.plan(&cluster.world);
+    let pools = planner.evenness().into_values();
     pools
         .reduce(|a, b| {
             let width = |e: &Evenness| e.homes.width().max(e.heirs.width());

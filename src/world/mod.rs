@@ -6,12 +6,14 @@
 //! [`World::forget`], so that a fact is read from an object in one place.
 
 mod child;
+mod evenness;
 mod node;
 mod observe;
 mod speaker;
 mod version;
 
 pub use child::{Child, ForeignService, ServiceRecord};
+pub use evenness::{Evenness, Spread};
 pub use node::Node;
 pub use observe::{Observed, observe_manifest};
 pub use speaker::{
@@ -263,6 +265,9 @@ pub struct World {
     pub refusals: BTreeMap<ObjectRef, Refusal>,
     /// Child Services that were deleted a short while ago.
     pub departed: BTreeMap<Key, Timestamp>,
+    /// How evenly the addresses of each pool lay on its nodes when nothing was
+    /// left to do: a report of the planner's to itself.
+    pub evenness: BTreeMap<String, Evenness>,
     /// When an address was freed, for those of this controller's lifetime: they are given out last.
     pub freed: BTreeMap<IpAddr, Timestamp>,
 
@@ -323,6 +328,16 @@ impl World {
     /// A number that changes when anything of one load balancer changes.
     pub fn load_balancer_revision(&self, key: &Key) -> u64 {
         self.revisions.load_balancers.get(key).copied().unwrap_or(0)
+    }
+
+    /// Takes in how evenly addresses lie; returns whether that is news.
+    pub fn set_evenness(&mut self, evenness: BTreeMap<String, Evenness>) -> bool {
+        let is_news = self.evenness != evenness;
+        if is_news {
+            self.evenness = evenness;
+            self.revisions.count += 1;
+        }
+        is_news
     }
 
     /// Sets what the installed MetalLB can do.
