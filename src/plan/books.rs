@@ -44,6 +44,8 @@ pub(super) struct Books<'a> {
     /// address. They are asked for again for every home.
     firsts: HashMap<(*const CandidateSet, IpAddr), Firsts>,
     asked: Cell<bool>,
+    /// Closed books only note that they were asked.
+    closed: bool,
 }
 
 /// The numbers of the first two nodes that MetalLB would elect for an address.
@@ -147,7 +149,21 @@ impl<'a> Books<'a> {
             orders: HashMap::new(),
             firsts: HashMap::new(),
             asked: Cell::new(false),
+            closed: false,
         }
+    }
+
+    /// Books that answer nothing: whoever asks them is planned again with
+    /// open ones. To answer costs more than all the rest.
+    pub fn closed(mut self) -> Self {
+        self.closed = true;
+        self
+    }
+
+    /// Notes that something was asked; returns whether there is no answer.
+    fn is_closed(&self) -> bool {
+        self.asked.set(true);
+        self.closed
     }
 
     /// Whether anything was asked of them or noted in them.
@@ -157,7 +173,9 @@ impl<'a> Books<'a> {
 
     /// Notes that a slot gets (1) or loses (-1) this home in this plan.
     pub fn note_home(&mut self, value: &str, by: i64) {
-        self.asked.set(true);
+        if self.is_closed() {
+            return;
+        }
         if let Some(id) = self.ids.get(value) {
             self.homes.add(id, by);
         }
@@ -165,7 +183,9 @@ impl<'a> Books<'a> {
 
     /// Notes that a slot moves from one pin to another in this plan.
     pub fn note_pin(&mut self, from: Option<&str>, to: &str) {
-        self.asked.set(true);
+        if self.is_closed() {
+            return;
+        }
         for (value, by) in from.map(|f| (f, -1)).into_iter().chain([(to, 1)]) {
             if let Some(id) = self.ids.get(value) {
                 self.pins.add(id, by);
@@ -175,7 +195,9 @@ impl<'a> Books<'a> {
 
     /// Of how many slots, of all load balancers, a node is the home.
     pub fn homes(&mut self, member: &Member) -> i64 {
-        self.asked.set(true);
+        if self.is_closed() {
+            return 0;
+        }
         if self.homes.base.is_none() {
             self.homes.base = Some(
                 self.count(|child| (child.retire_at.is_none()).then_some(child.home.as_str())),
@@ -186,7 +208,9 @@ impl<'a> Books<'a> {
 
     /// How many slots are pinned to a node.
     pub fn pins(&mut self, member: &Member) -> i64 {
-        self.asked.set(true);
+        if self.is_closed() {
+            return 0;
+        }
         if self.pins.base.is_none() {
             self.pins.base = Some(self.count(|child| Some(child.pin.as_str())));
         }
@@ -221,7 +245,9 @@ impl<'a> Books<'a> {
         load_balancer: &Key,
         service: Option<&Key>,
     ) -> bool {
-        self.asked.set(true);
+        if self.is_closed() {
+            return false;
+        }
         let offered = pool.ranges.contains(address) && (!pool.avoid_buggy || !is_buggy(address));
         let taken = self.world.is_held(address)
             || self.given.contains(&address)
@@ -237,7 +263,9 @@ impl<'a> Books<'a> {
     /// How many addresses of a pool are in use, those given out in this plan
     /// among them.
     pub fn in_use(&self, pool: &PoolView, family: Family) -> usize {
-        self.asked.set(true);
+        if self.is_closed() {
+            return 0;
+        }
         let new = self
             .given
             .iter()
@@ -250,7 +278,9 @@ impl<'a> Books<'a> {
 
     /// Gives an address out: nobody else gets it in this plan.
     pub fn give(&mut self, pool: &str, address: IpAddr) {
-        self.asked.set(true);
+        if self.is_closed() {
+            return;
+        }
         self.given.insert(address);
         if let Some(list) = self.free.get_mut(&(pool.to_owned(), Family::of(address))) {
             list.ready.retain(|a| *a != address);
@@ -267,7 +297,9 @@ impl<'a> Books<'a> {
         load_balancer: &Key,
         limit: usize,
     ) -> Vec<IpAddr> {
-        self.asked.set(true);
+        if self.is_closed() {
+            return Vec::new();
+        }
         let key = (pool.name.clone(), family);
         let mut list = self.free.remove(&key).unwrap_or_else(|| {
             let mut resting: Vec<_> = self
@@ -338,7 +370,9 @@ impl<'a> Books<'a> {
         set: &CandidateSet,
         load_balancer: &Key,
     ) -> Result<Vec<IpAddr>, Vec<Family>> {
-        self.asked.set(true);
+        if self.is_closed() {
+            return Err(families.to_vec());
+        }
         let mut lists = Vec::with_capacity(families.len());
         let mut missing = Vec::new();
         for family in families {
@@ -409,7 +443,9 @@ impl<'a> Books<'a> {
 
     /// Notes who inherits an address of a home when nobody steers.
     pub fn note_heir(&mut self, home: u32, heir: u32) {
-        self.asked.set(true);
+        if self.is_closed() {
+            return;
+        }
         match &mut self.matrix {
             Some(matrix) => matrix.add(home, heir),
             None => self.decided.push((home, heir)),
@@ -418,7 +454,9 @@ impl<'a> Books<'a> {
 
     /// Of how many addresses of a home each of some others is the heir.
     pub fn inheritances(&mut self, home: u32, others: &[&Member]) -> HashMap<u32, u32> {
-        self.asked.set(true);
+        if self.is_closed() {
+            return HashMap::new();
+        }
         let matrix = self.matrix();
         let cell = |m: &&Member| (m.id, matrix.cell(home, m.id));
         others.iter().map(cell).collect()
@@ -427,7 +465,9 @@ impl<'a> Books<'a> {
     /// The numbers of a set's members in the order in which MetalLB would
     /// elect them for an address.
     pub fn order(&mut self, set: &Arc<CandidateSet>, deciding: &str) -> Arc<[u32]> {
-        self.asked.set(true);
+        if self.is_closed() {
+            return Arc::default();
+        }
         let orders = self.orders.entry(Arc::as_ptr(set)).or_default();
         if let Some(order) = orders.get(deciding) {
             return Arc::clone(order);

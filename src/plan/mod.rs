@@ -160,7 +160,7 @@ struct Work {
 }
 
 /// From how many load balancers on all cores plan at once.
-const MANY: usize = 32;
+const SEVERAL: usize = 2;
 
 /// Plans the load balancers that ask nothing of the books, which all share:
 /// those at rest, nearly all of them when a controller starts. Each can be
@@ -172,14 +172,14 @@ fn plan_ahead(
     work: &[Work],
 ) -> Vec<Option<LoadBalancerPlan>> {
     let exists = |w: &&Work| w.kept.is_none() && world.children.contains_key(&w.key);
-    if work.iter().filter(exists).count() < MANY {
+    if work.iter().filter(exists).count() < SEVERAL {
         return work.iter().map(|_| None).collect();
     }
     work.par_iter()
         .map(|w| {
             Some(w).filter(exists)?;
             let mut heirs = HeirCache::default();
-            let mut books = Books::new(world, environment, ids, &mut heirs);
+            let mut books = Books::new(world, environment, ids, &mut heirs).closed();
             let planned = plan_load_balancer(world, environment, &w.key, &w.gate, &mut books);
             (!books.were_asked()).then_some(planned)
         })
