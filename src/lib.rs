@@ -8,6 +8,7 @@
 pub mod address;
 pub mod admission;
 pub mod api;
+pub mod check;
 pub mod cli;
 pub mod controller;
 pub mod external_dns;

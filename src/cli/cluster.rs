@@ -103,16 +103,33 @@ impl Cluster {
     /// # Errors
     /// A sentence that names the kind that could not be listed.
     pub async fn world(&self) -> Result<World, String> {
-        self.world_and_definitions().await.map(|(world, _)| world)
+        let (mut world, lists) = self.objects().await?;
+        for (kind, list) in lists {
+            for item in list {
+                observe(&mut world, kind, item)?;
+            }
+        }
+        Ok(world)
     }
 
-    /// The same, with MetalLB's definitions.
+    /// The world, and the objects that are in it.
     ///
     /// # Errors
     /// A sentence that names the kind that could not be listed.
-    pub async fn world_and_definitions(
-        &self,
-    ) -> Result<(World, Vec<CustomResourceDefinition>), String> {
+    pub async fn world_and_objects(&self) -> Result<(World, Vec<Value>), String> {
+        let (mut world, lists) = self.objects().await?;
+        let mut objects = Vec::new();
+        for (kind, list) in lists {
+            for item in list {
+                observe(&mut world, kind, item.clone())?;
+                objects.push(item);
+            }
+        }
+        Ok((world, objects))
+    }
+
+    /// A world in which nothing is yet, and the objects of each kind that is served.
+    async fn objects(&self) -> Result<(World, Vec<(Kind, Vec<Value>)>), String> {
         let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         let definitions = &definitions;
         let found = try_join_all(DEFINITIONS.map(|name| async move {
@@ -120,20 +137,18 @@ impl Cluster {
             found.map_err(|error| format!("CustomResourceDefinition {name}: {error}"))
         }))
         .await?;
-        let found: Vec<CustomResourceDefinition> = found.into_iter().flatten().collect();
-        let capabilities = Capabilities::from_definitions(&found);
+        let capabilities = Capabilities::from_definitions(found.iter().flatten());
         let lists = try_join_all(resource::KINDS.map(|kind| self.list(kind))).await?;
         let mut world = World::new(Timestamp::now(), self.options.clone(), capabilities);
+        let mut there = Vec::new();
         for (kind, list) in resource::KINDS.into_iter().zip(lists) {
             let Some(list) = list else { continue };
             if kind == Kind::DnsEndpoint {
                 world.set_external_dns(Availability::Served);
             }
-            for item in list {
-                observe(&mut world, kind, item)?;
-            }
+            there.push((kind, list));
         }
-        Ok((world, found))
+        Ok((world, there))
     }
 
     /// The objects of a kind; `None` when its definition is not installed, or

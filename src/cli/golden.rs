@@ -10,17 +10,18 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use jiff::SignedDuration;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Cli, Command};
+use crate::check::Snapshot;
 use crate::manifest;
 use crate::plan::Planner;
 use crate::simulate::{Cluster, event};
-use crate::world::{World, observe_manifest};
+use crate::world::observe_manifest;
 
 /// A cluster as the commands read it.
-pub(super) struct Scene {
-    pub world: World,
+pub(crate) struct Scene {
+    pub snapshot: Snapshot,
 }
 
 /// Objects of a file of a case; none when there is no such file.
@@ -34,6 +35,7 @@ fn objects(case: &Path, file: &str) -> Vec<Value> {
 }
 
 impl Scene {
+    /// The scene of a case.
     pub fn of(case: &Path) -> Self {
         let start = "2026-01-01T00:00:00Z".parse().unwrap();
         let mut cluster = Cluster::new(start);
@@ -54,22 +56,35 @@ impl Scene {
                 cluster.settle(&mut planner).unwrap();
             }
         }
-        let mut world = cluster.world;
-        for value in objects(case, "also.yaml") {
-            if let Some(observed) = observe_manifest(value).unwrap() {
-                world.observe(observed);
-            }
+        let mut snapshot = Snapshot {
+            world: cluster.world,
+            ..Snapshot::default()
+        };
+        let nodes = objects(case, "cluster.yaml").into_iter();
+        snapshot
+            .objects
+            .extend(nodes.filter(|o| o["kind"] == "Node"));
+        for definition in crate::api::crds() {
+            let mut value = json!(definition);
+            value["kind"] = json!("CustomResourceDefinition");
+            snapshot.add(value).unwrap();
         }
-        Self { world }
+        for value in objects(case, "also.yaml") {
+            snapshot.add(value).unwrap();
+        }
+        Self { snapshot }
     }
 
     /// What a command prints.
     fn answer(&self, case: &Path, command: &str) -> String {
         let words = command.split_whitespace();
         let cli = Cli::try_parse_from(std::iter::once("kubectl-l2lb").chain(words)).unwrap();
-        let _ = case;
         match cli.command {
-            Command::Status(args) => super::status::of_world(&args, &self.world),
+            Command::Status(args) => super::status::of_world(&args, &self.snapshot.world),
+            Command::Why(args) => super::why::of_world(&args, &self.snapshot.world),
+            Command::Check(args) => super::check::of_snapshot(&args, &self.snapshot),
+            Command::Diff(args) => super::diff::of_world(&args, &self.snapshot.world, case),
+            Command::Export(args) => super::export::of_world(&args, &self.snapshot.world),
             other => panic!("{other:?} needs no cluster"),
         }
     }

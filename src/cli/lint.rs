@@ -1,6 +1,6 @@
 //! `kubectl l2lb lint`: the rules of admission over files.
 
-mod place;
+pub(super) mod place;
 mod report;
 mod schema;
 
@@ -9,13 +9,13 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use jiff::Timestamp;
-use serde_json::{Value, json};
 
 use super::cluster::{self, Target};
+use super::merge;
 use crate::admission::{Candidate, Finding, Rule, review};
 use crate::manifest::{self, Manifest};
 use crate::metallb::Capabilities;
-use crate::world::{Kind, Observed, Stored, World, observe_manifest};
+use crate::world::{Kind, World, observe_manifest};
 
 /// Judges the L2AddressPools and L2LoadBalancers in files as the webhook
 /// would: for a repository's CI, or before an apply.
@@ -98,15 +98,7 @@ fn lint(
 ) -> Result<Vec<Located>, String> {
     let mut judged = Vec::new();
     for mut manifest in manifests {
-        if manifest.value["metadata"]["namespace"].is_null()
-            && matches!(
-                manifest.value["kind"].as_str(),
-                Some("L2LoadBalancer" | "Service")
-            )
-        {
-            // What kubectl would do.
-            manifest.value["metadata"]["namespace"] = json!("default");
-        }
+        merge::default_namespace(&mut manifest, "default");
         let read = observe_manifest(manifest.value.clone()).map_err(|error| {
             format!(
                 "{}, document {}: {error}",
@@ -132,7 +124,7 @@ fn lint(
     }
     let mut findings = Vec::new();
     for (kind, manifest) in judged {
-        let (object, old) = identify(&world, kind, manifest.value.clone())?;
+        let (object, old) = merge::identify(&world, kind, manifest.value.clone())?;
         let name = object.object();
         let verdict = review(
             &world,
@@ -179,44 +171,6 @@ fn lint(
     }
     findings.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
     Ok(findings)
-}
-
-/// An object as it would be stored, and what is stored now.
-fn identify(
-    world: &World,
-    kind: Kind,
-    mut value: Value,
-) -> Result<(Observed, Option<Observed>), String> {
-    let read = |value: Value| Observed::read(kind, value).map_err(|error| error.to_string());
-    let object = read(value.clone())?;
-    let key = object.object().key;
-    let (old, status) = match kind {
-        Kind::AddressPool => {
-            let stored = world.pools.get(&key.name).cloned();
-            let status = stored
-                .as_ref()
-                .and_then(Stored::valid)
-                .map(|o| json!(o.status));
-            (stored.map(Observed::AddressPool), status)
-        }
-        _ => {
-            let stored = world.load_balancers.get(&key).cloned();
-            let status = stored
-                .as_ref()
-                .and_then(Stored::valid)
-                .map(|o| json!(o.status));
-            (stored.map(Observed::LoadBalancer), status)
-        }
-    };
-    let Some(old) = old else {
-        return Ok((object, None));
-    };
-    value["metadata"]["uid"] = json!(old.metadata().uid);
-    value["metadata"]["creationTimestamp"] = json!(old.metadata().creation_timestamp);
-    if let Some(status) = status {
-        value["status"] = status;
-    }
-    Ok((read(value)?, Some(old)))
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Tables for a terminal: columns as wide as they must be, and colour where
 //! it helps and may be used.
 
+use std::io::IsTerminal;
+
 use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell as Styled, Color, ContentArrangement};
 
@@ -58,12 +60,31 @@ where
     C: Into<Cell>,
     R: IntoIterator<Item = C>,
 {
+    draw_within(None, headings, rows, coloured)
+}
+
+/// The same, with sentences broken to fit a width.
+pub(super) fn draw_within<C, R>(
+    width: Option<u16>,
+    headings: &[&str],
+    rows: impl IntoIterator<Item = R>,
+    coloured: bool,
+) -> String
+where
+    C: Into<Cell>,
+    R: IntoIterator<Item = C>,
+{
     let mut table = comfy_table::Table::new();
     table
         .load_style(NOTHING)
         .set_content_arrangement(ContentArrangement::Disabled)
         .force_no_tty()
         .style_text_only();
+    if let Some(width) = width {
+        table
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(width);
+    }
     if coloured {
         table.enforce_styling();
     }
@@ -91,6 +112,14 @@ fn styled(cell: Cell) -> Styled {
     }
 }
 
+/// The width of the terminal that standard output is, if it is one.
+pub(super) fn width() -> Option<u16> {
+    let is_terminal = std::io::stdout().is_terminal();
+    let size = crossterm::terminal::size().ok().filter(|_| is_terminal)?;
+    // Narrower than this nothing can be read.
+    Some(size.0.max(100))
+}
+
 /// Whether standard output takes colour: a terminal, and nobody said NO_COLOR.
 pub(super) fn takes_colour() -> bool {
     anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never
@@ -107,6 +136,15 @@ mod tests {
             ["long".to_owned(), String::new()],
         ];
         assert_eq!(table(["X", "Y"], &rows), "X     Y\na     1\nlong\n");
+    }
+
+    #[test]
+    fn sentences_are_broken_to_fit() {
+        let rows = || [["a", "many words that do not fit on one line of this width"]];
+        let text = draw_within(Some(30), &["X", "SENTENCE"], rows(), false);
+        assert!(text.lines().count() > 2, "{text}");
+        assert!(text.lines().all(|l| l.chars().count() <= 30), "{text}");
+        assert_eq!(draw(&["X", "SENTENCE"], rows(), false).lines().count(), 2);
     }
 
     #[test]

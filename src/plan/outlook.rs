@@ -2,12 +2,15 @@
 //! node, who may announce an address, and who would take it over.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use super::ability::Trouble;
 use super::environment::{CandidateSet, Environment, NodeIds, NodeView, Standing};
 use super::evenness;
 use super::gate::{self, Gate};
 use super::load_balancer::Served;
+use super::pool::PoolView;
+use crate::api::{OnCordon, Reason};
 use crate::metallb::election;
 use crate::world::{Child, Key, World};
 
@@ -107,6 +110,14 @@ impl Outlook {
         super::load_balancer::display_name(&self.environment, value)
     }
 
+    /// Why a load balancer is not served.
+    pub fn refusal(&self, key: &Key) -> Option<(Reason, &str)> {
+        match self.gates.get(key)? {
+            Gate::Shut { verdict, .. } => Some((verdict.reason, &verdict.message)),
+            _ => None,
+        }
+    }
+
     /// The candidates of a load balancer, by name, with what the planner
     /// makes of each. Nothing while it is not served.
     pub fn candidates(&self, key: &Key) -> Vec<(String, NodeState)> {
@@ -143,6 +154,41 @@ impl Outlook {
         let deciding = election::deciding_address(&child.addresses)?;
         let heir = evenness::heir(set, pin, child.has_own_pool(), &deciding)?;
         Some(&heir.name)
+    }
+
+    /// Whether cordoning means nothing to a pool.
+    pub fn ignores_cordon(&self, pool: &str) -> bool {
+        self.pool(pool)
+            .is_some_and(|p| p.on_cordon == OnCordon::Ignore)
+    }
+
+    /// Who reserves an address in `spec.addresses`: the oldest that names it.
+    pub fn reserved_by(&self, address: IpAddr) -> Option<&Key> {
+        self.environment.reserved.get(&address)
+    }
+
+    /// The node that an address belongs to.
+    pub fn node_with(&self, address: IpAddr) -> Option<&str> {
+        self.environment
+            .node_addresses
+            .get(&address)
+            .map(String::as_str)
+    }
+
+    /// Why a pool is not used, if it is not.
+    pub fn pool_refusal(&self, pool: &str) -> Option<(Reason, String)> {
+        self.pool(pool)?.usable().err()
+    }
+
+    /// Nodes that lack a pool's interfaces, and those interfaces.
+    pub fn lacking(&self, pool: &str) -> Option<(Vec<String>, Vec<String>)> {
+        let pool = self.pool(pool)?;
+        let nodes: Vec<String> = pool.lacking.nodes.iter().cloned().collect();
+        (!nodes.is_empty()).then(|| (nodes, pool.interfaces.clone()))
+    }
+
+    fn pool(&self, name: &str) -> Option<&PoolView> {
+        self.environment.pools.get(name).map(|p| &**p)
     }
 
     fn set(&self, key: &Key) -> Option<(&Served, &CandidateSet)> {

@@ -8,3 +8,4 @@ mod gitops;
 mod links;
 mod manifests;
 mod pages;
+mod transcripts;

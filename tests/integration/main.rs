@@ -8,6 +8,7 @@ mod dns;
 mod fan_out;
 mod leaving;
 mod metallb;
+mod plugin;
 mod rebalance;
 mod refusals;
 mod schema;
@@ -116,6 +117,9 @@ fn main() -> ExitCode {
             api(),
             rebalance::homes_are_evened_out,
         ),
+        harness::trial("plugin_looks", api(), plugin::looks),
+        harness::trial("plugin_compares", api(), plugin::compares),
+        harness::trial("plugin_drains", api(), plugin::drains),
         harness::trial("deletion_background", api(), leaving::background),
         harness::trial(
             "deletion_foreground",

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::manifest::Manifest;
 
 /// The files, with folders replaced by the manifests in them.
-pub(super) fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
+pub(in crate::cli) fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     let mut files = Vec::new();
     for path in paths {
         if !path.is_dir() {

@@ -1,0 +1,164 @@
+//! L2Advertisements of others that reach into ours, or do nothing.
+
+use std::collections::BTreeMap;
+
+use super::{Facts, Findings, Severity};
+use crate::metallb::L2AdvertisementSpec;
+use crate::plan::neighbours::{conflicting_advertisement, selects_pool, sharing_advertisement};
+use crate::plan::pool::{owned_pool, parse_spec};
+use crate::selector::Selector;
+
+pub(super) const RULES: &[(&str, &str)] = &[
+    (
+        "advertisement-of-every-pool",
+        "an L2Advertisement matches our pools, and adds its nodes to those that may announce",
+    ),
+    (
+        "advertisement-outranks",
+        "an L2Advertisement outranks or ties with the preferences of l2lb",
+    ),
+    (
+        "advertisement-of-no-pool",
+        "an L2Advertisement names a pool that does not exist",
+    ),
+    (
+        "advertisement-without-failover",
+        "an L2Advertisement lists one node only",
+    ),
+];
+
+pub(super) fn check(facts: &Facts<'_>, found: &mut Findings) {
+    let world = facts.world;
+    for (name, stored) in &world.l2_advertisements {
+        let Some(object) = stored.valid() else {
+            continue;
+        };
+        if owned_pool(&object.metadata).is_some() {
+            continue;
+        }
+        let about = format!("L2Advertisement {name}");
+        reaches(facts, found, name, &about, &object.spec);
+        for pool in &object.spec.ip_address_pools {
+            if !world.ip_address_pools.contains_key(pool) {
+                found.add(
+                    Severity::Warning,
+                    "advertisement-of-no-pool",
+                    &about,
+                    format!("it names IPAddressPool {pool}, which does not exist; MetalLB ignores that silently"),
+                    "correct spec.ipAddressPools",
+                );
+            }
+        }
+        let nodes = selected(facts, &object.spec);
+        if let ([only], false) = (nodes.as_slice(), object.spec.node_selectors.is_empty()) {
+            found.add(
+                Severity::Info,
+                "advertisement-without-failover",
+                &about,
+                format!("node {only} is the only one that it lists: its addresses go dark with that node"),
+                "list standbys too; from MetalLB 0.16.2 on prefer the node with spec.preferredNodeSelectors",
+            );
+        }
+    }
+    let mut outranked: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for (pool, stored) in &world.pools {
+        let Some(object) = stored.valid() else {
+            continue;
+        };
+        let Ok(spec) = parse_spec(pool, &object.spec) else {
+            continue;
+        };
+        if let Some(name) = conflicting_advertisement(world, pool, &spec.nodes) {
+            outranked.entry(name).or_default().push(pool);
+        }
+    }
+    outranked.retain(|_, _| world.capabilities.can_prefer());
+    for (name, pools) in outranked {
+        found.add(
+            Severity::Error,
+            "advertisement-outranks",
+            format!("L2Advertisement {name}"),
+            format!(
+                "it matches {} and gives a node 100 or more, which ties with the preferences of \
+                 l2lb or outranks them",
+                named(&pools)
+            ),
+            "limit it to its own pools with spec.ipAddressPools",
+        );
+    }
+}
+
+/// Pools in a sentence.
+fn named(pools: &[&str]) -> String {
+    let kind = if pools.len() == 1 {
+        "L2AddressPool"
+    } else {
+        "L2AddressPools"
+    };
+    format!("{kind} {}", pools.join(", "))
+}
+
+/// Whether it adds nodes to the candidates of our addresses.
+fn reaches(
+    facts: &Facts<'_>,
+    found: &mut Findings,
+    name: &str,
+    about: &str,
+    spec: &L2AdvertisementSpec,
+) {
+    let world = facts.world;
+    let prefers = world.capabilities.can_prefer();
+    let mut reached: Vec<&str> = Vec::new();
+    for pool in world.pools.keys() {
+        let selectors = &spec.ip_address_pool_selectors;
+        let object = crate::api::names::ip_address_pool_name(pool);
+        let labels = world
+            .ip_address_pools
+            .get(&object)
+            .and_then(|p| p.metadata().labels.clone())
+            .unwrap_or_default();
+        let older = || sharing_advertisement(world, pool).is_some_and(|s| s.name == name);
+        let matches = selects_pool(&spec.ip_address_pools, selectors, &object, &labels)
+            && spec.service_selectors.is_empty();
+        if matches && prefers || !prefers && older() {
+            reached.push(pool);
+        }
+    }
+    if reached.is_empty() {
+        return;
+    }
+    let (severity, what) = if prefers {
+        (
+            Severity::Warning,
+            "when every balancer node of an address is down, one of its nodes announces it",
+        )
+    } else {
+        (
+            Severity::Error,
+            "before MetalLB 0.16.2 one of its nodes may win an address from its home",
+        )
+    };
+    found.add(
+        severity,
+        "advertisement-of-every-pool",
+        about,
+        format!(
+            "it matches {}, and adds its nodes to those that may announce: {what}",
+            named(&reached)
+        ),
+        "limit it to its own pools with spec.ipAddressPools",
+    );
+}
+
+fn selected(facts: &Facts<'_>, spec: &L2AdvertisementSpec) -> Vec<String> {
+    let selectors: Vec<Selector> = spec
+        .node_selectors
+        .iter()
+        .filter_map(|s| Selector::parse(Some(s)).ok())
+        .collect();
+    let nodes = facts.world.nodes.values();
+    nodes
+        .filter(|n| selectors.iter().any(|s| s.matches(&n.labels)))
+        .map(|n| n.name.clone())
+        .collect()
+}

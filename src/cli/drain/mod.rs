@@ -1,0 +1,232 @@
+//! `kubectl l2lb drain` and `undrain`: hand over what a node announces, and
+//! take it back.
+
+mod progress;
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+
+use super::cluster::{self, Cluster, Target};
+use crate::api::names;
+use crate::world::World;
+use progress::{Leaving, Slot};
+
+/// How often progress is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Hands over what a node announces, and waits until nothing of l2lb is pinned
+/// to it or announced by it any more: before maintenance, without cordoning it.
+///
+/// It sets the annotation l2lb.io/drain on the Node, which the controller
+/// obeys also in pools with onCordon: Ignore. Addresses go to nodes that
+/// serve; new connections keep working. Pods stay: `kubectl drain` is for them,
+/// and cordons, which hands addresses over too.
+///
+/// Ends with 0 when the node is empty, with 1 when something stays there, as
+/// where every other balancer node is drained, cordoned or not ready; the
+/// annotation stays as well.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    kubectl l2lb drain node-1\n  \
+    kubectl l2lb drain node-1 --timeout 300 && ssh node-1 sudo reboot\n  \
+    kubectl l2lb drain node-1 --no-wait")]
+pub(super) struct Args {
+    /// The node
+    node: String,
+    /// How long to wait
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    timeout: u64,
+    /// Only set the annotation, or take it away
+    #[arg(long)]
+    no_wait: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Takes a drain back, and waits until every address whose home the node is is
+/// announced there again, which begins after the controller's hold-down.
+///
+/// It removes the annotation l2lb.io/drain from the Node. A node that is
+/// cordoned, or not ready, gets nothing back until it is well: that is said,
+/// and ends with 1.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    kubectl l2lb undrain node-1\n  \
+    kubectl uncordon node-1 && kubectl l2lb undrain node-1")]
+pub(super) struct UndrainArgs {
+    #[command(flatten)]
+    args: Args,
+}
+
+pub(super) fn drain(args: &Args) -> Result<(), String> {
+    cluster::run(async {
+        let cluster = args.target.connect().await?;
+        let world = known(&cluster, &args.node).await?;
+        let before = Leaving::of(&world, &args.node);
+        annotate(&cluster, &args.node, json!("true")).await?;
+        if args.no_wait {
+            return Ok(());
+        }
+        let there = before.going.len() + before.staying.len();
+        if there == 0 {
+            return super::print(&format!("node {} announces nothing of l2lb\n", args.node));
+        }
+        leave(args, &cluster, world, before).await
+    })
+}
+
+async fn leave(
+    args: &Args,
+    cluster: &Cluster,
+    mut world: World,
+    before: Leaving,
+) -> Result<(), String> {
+    let node = &args.node;
+    let started = Instant::now();
+    let mut left = before.clone();
+    let mut shown = None;
+    loop {
+        if left.going.is_empty() {
+            break;
+        }
+        if shown.as_ref() != Some(&left) {
+            eprintln!(
+                "{} of {} still on node {node}: {}",
+                left.going.len(),
+                progress::slots(before.going.len().max(left.going.len())),
+                first_few(left.going.iter().map(|s| s.service.to_string()))
+            );
+            shown = Some(left.clone());
+        }
+        if started.elapsed() > Duration::from_secs(args.timeout) {
+            return Err(format!(
+                "still on node {node} after {} s: {} ({}); does the controller run, and do \
+                 MetalLB's speakers? The annotation {}=true stays on the node: kubectl l2lb undrain \
+                 {node} takes it away",
+                args.timeout,
+                progress::slots(left.going.len()),
+                first_few(left.going.iter().map(ToString::to_string)),
+                names::DRAIN
+            ));
+        }
+        tokio::time::sleep(LOOK).await;
+        world = cluster.world().await?;
+        left = Leaving::of(&world, node);
+    }
+    let stayed: Vec<String> = left
+        .staying
+        .iter()
+        .map(|(slot, why)| format!("  {slot}: {why}"))
+        .collect();
+    let is_gone = |slot: &&Slot| left.staying.iter().all(|(s, _)| s != *slot);
+    let gone: Vec<Slot> = before.going.iter().filter(is_gone).cloned().collect();
+    if !gone.is_empty() {
+        let to: Vec<String> = progress::announcers(&world, &gone)
+            .into_iter()
+            .map(|(node, count)| format!("{node} ({count})"))
+            .collect();
+        super::print(&format!(
+            "{} went from node {node} to {} in {:.1} s\n",
+            progress::slots(gone.len()),
+            to.join(", "),
+            started.elapsed().as_secs_f64()
+        ))?;
+    }
+    if stayed.is_empty() {
+        return super::print(&format!("node {node} announces nothing of l2lb\n"));
+    }
+    Err(format!(
+        "{} on node {node} cannot leave, and will be dark while it is down:\n{}",
+        progress::slots(stayed.len()),
+        stayed.join("\n")
+    ))
+}
+
+pub(super) fn undrain(args: &UndrainArgs) -> Result<(), String> {
+    let args = &args.args;
+    let node = &args.node;
+    cluster::run(async {
+        let cluster = args.target.connect().await?;
+        known(&cluster, node).await?;
+        annotate(&cluster, node, Value::Null).await?;
+        if args.no_wait {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let mut shown = None;
+        loop {
+            let world = cluster.world().await?;
+            if let Some(why) = progress::unfit(&world, node) {
+                return Err(format!("the node is not drained any more, but {why}"));
+            }
+            let (away, back) = progress::returning(&world, node);
+            if away.is_empty() {
+                return super::print(&format!(
+                    "node {node} announces {} of its own again\n",
+                    progress::slots(back.len())
+                ));
+            }
+            if shown != Some(away.len()) {
+                eprintln!(
+                    "{} of {} not back on node {node} yet: {}",
+                    away.len(),
+                    progress::slots(away.len() + back.len()),
+                    first_few(away.iter().map(|s| s.service.to_string()))
+                );
+                shown = Some(away.len());
+            }
+            if started.elapsed() > Duration::from_secs(args.timeout) {
+                return Err(format!(
+                    "{} not back on node {node} after {} s: kubectl l2lb why {} says more of the \
+                     first",
+                    progress::slots(away.len()),
+                    args.timeout,
+                    away.first().map_or("ADDRESS", |s| s
+                        .addresses
+                        .split(' ')
+                        .next()
+                        .unwrap_or_default())
+                ));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    })
+}
+
+/// The world, if it has the node.
+async fn known(cluster: &Cluster, node: &str) -> Result<World, String> {
+    let world = cluster.world().await?;
+    if world.nodes.contains_key(node) {
+        return Ok(world);
+    }
+    let names = first_few(world.nodes.keys().cloned());
+    Err(format!("there is no node {node} (there are: {names})"))
+}
+
+async fn annotate(cluster: &Cluster, node: &str, value: Value) -> Result<(), String> {
+    let nodes: Api<Node> = Api::all(cluster.client.clone());
+    let patch = json!({"metadata": {"annotations": {names::DRAIN: value}}});
+    let params = PatchParams {
+        field_manager: Some("kubectl-l2lb".to_owned()),
+        ..PatchParams::default()
+    };
+    nodes
+        .patch(node, &params, &Patch::Merge(patch))
+        .await
+        .map(drop)
+        .map_err(|e| format!("node {node} cannot be annotated with {}: {e}", names::DRAIN))
+}
+
+/// The first of many names, and how many more there are.
+fn first_few(names: impl Iterator<Item = String>) -> String {
+    let all: Vec<String> = names.collect();
+    let shown = all.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+    match all.len().saturating_sub(5) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
