@@ -4,7 +4,7 @@
 set -euo pipefail
 
 # program:package
-needed=(ip:iproute2 nft:nftables flock:util-linux chroot:coreutils)
+needed=(ip:iproute2 nft:nftables flock:util-linux chroot:coreutils promtool:prometheus)
 PATH=$PATH:/usr/sbin:/sbin
 
 missing=()

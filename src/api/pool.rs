@@ -5,6 +5,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::address::Family;
+
 /// A range of public addresses on one L2 segment, and who may use it.
 ///
 /// Cluster-scoped and the administrator's. The controller keeps one MetalLB
@@ -115,6 +117,29 @@ pub struct FamilyCount {
     /// IPv6 addresses.
     #[serde(default)]
     pub ipv6: i64,
+}
+
+impl FamilyCount {
+    /// That of one family.
+    pub fn of(&self, family: Family) -> i64 {
+        match family {
+            Family::IPv4 => self.ipv4,
+            Family::IPv6 => self.ipv6,
+        }
+    }
+}
+
+impl FromIterator<Family> for FamilyCount {
+    fn from_iter<T: IntoIterator<Item = Family>>(families: T) -> Self {
+        let mut count = Self::default();
+        for family in families {
+            match family {
+                Family::IPv4 => count.ipv4 += 1,
+                Family::IPv6 => count.ipv6 += 1,
+            }
+        }
+        count
+    }
 }
 
 /// A node that lacks a pool's interfaces.

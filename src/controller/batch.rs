@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::view::{is_for_pool, needs_pool};
-use crate::plan::{Action, Cause, Change, Stage};
+use crate::plan::{Action, Change, Stage};
 use crate::world::ObjectRef;
 
 /// The changes of one plan, handed out stage by stage.
@@ -26,7 +26,7 @@ impl Batch {
         for changes in batch.stages.values_mut() {
             // Moving an address off a dead node comes before everything else,
             // and what exists before what is new.
-            changes.sort_by_key(|c| (c.cause != Cause::Pin, matches!(c.action, Action::Create(_))));
+            changes.sort_by_key(|c| (!c.cause.is_move(), matches!(c.action, Action::Create(_))));
         }
         batch
     }
@@ -61,6 +61,7 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Cause;
     use crate::world::{Key, Kind};
 
     fn change(stage: Stage, name: &str, cause: Cause, pool: Option<&str>) -> Change {
@@ -81,7 +82,7 @@ mod tests {
     fn stages_in_order_and_pins_first() {
         let mut batch = Batch::new(vec![
             change(Stage::Serve, "new", Cause::New, Some("edge")),
-            change(Stage::Serve, "moved", Cause::Pin, Some("edge")),
+            change(Stage::Serve, "moved", Cause::Failover, Some("edge")),
             change(Stage::Pool, "pool", Cause::New, Some("edge")),
         ]);
         assert_eq!(batch.next_stage().unwrap()[0].object.key.name, "pool");

@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::Client;
 use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
 use tokio::sync::mpsc;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::resource;
 use crate::plan::PlannedEvent;
@@ -75,9 +75,13 @@ impl Recorder {
     async fn run(mut self, mut receiver: mpsc::Receiver<PlannedEvent>) {
         while let Some(planned) = receiver.recv().await {
             let (object, reason) = (planned.object.clone(), planned.reason);
+            match (planned.warning, planned.note.as_str()) {
+                (true, note) => warn!(%object, reason, note, "event"),
+                (false, note) => info!(%object, reason, note, "event"),
+            }
             let sent = self.record(planned, Timestamp::now());
             match tokio::time::timeout(Duration::from_secs(5), sent).await {
-                Ok(Ok(())) => debug!(%object, reason, "event"),
+                Ok(Ok(())) => debug!(%object, reason, "event recorded"),
                 Ok(Err(error)) => warn!(%object, reason, %error, "event not recorded"),
                 Err(_) => warn!(%object, reason, "event not recorded in time"),
             }

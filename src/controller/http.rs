@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 
-use super::metrics::Metrics;
+use super::metrics::{Metrics, text};
 
 /// A leader whose loop shows no sign of life for this long is not healthy.
 const STUCK: Duration = Duration::from_secs(120);
@@ -144,10 +144,22 @@ fn router(health: Health, metrics: Metrics) -> Router {
         .with_state(metrics)
 }
 
-async fn expose(State(metrics): State<Metrics>) -> Response {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// OpenMetrics for those who ask for it, else what every scraper reads.
+async fn expose(State(metrics): State<Metrics>, headers: HeaderMap) -> Response {
+    let accepts = |value: &header::HeaderValue| {
+        value
+            .to_str()
+            .is_ok_and(|v| v.contains("application/openmetrics-text"))
+    };
+    let openmetrics = headers.get_all(header::ACCEPT).iter().any(accepts);
     match metrics.text() {
-        Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
+        Ok(text) if openmetrics => {
+            ([(header::CONTENT_TYPE, text::OPENMETRICS)], text).into_response()
+        }
+        Ok(text) => {
+            let text = text::classic(&text);
+            ([(header::CONTENT_TYPE, text::CLASSIC)], text).into_response()
+        }
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
@@ -178,6 +190,19 @@ mod tests {
             .await
             .unwrap_err();
         assert!(again.contains("--listen"), "{again}");
+    }
+
+    #[tokio::test]
+    async fn metrics_come_in_the_form_that_is_asked_for() {
+        let metrics = Metrics::new();
+        let mut headers = HeaderMap::new();
+        let kind = |response: &Response| response.headers()[header::CONTENT_TYPE].clone();
+        let classic = expose(State(metrics.clone()), headers.clone()).await;
+        assert_eq!(kind(&classic), text::CLASSIC);
+        let prometheus = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5";
+        headers.insert(header::ACCEPT, prometheus.parse().unwrap());
+        let openmetrics = expose(State(metrics), headers).await;
+        assert_eq!(kind(&openmetrics), text::OPENMETRICS);
     }
 
     #[test]

@@ -51,6 +51,8 @@ impl Default for Pace {
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// The longest wait after an outage of the API server.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// While there is something to write, what there is is counted this often.
+const CENSUS: Duration = Duration::from_secs(1);
 /// How long a question that was not answered is left alone.
 const POSTPONE: jiff::SignedDuration = jiff::SignedDuration::from_secs(2);
 
@@ -65,6 +67,8 @@ pub struct Loop {
     deadline: Option<Timestamp>,
     outages: u32,
     waiting_for: Vec<&'static str>,
+    /// When what there is was counted last.
+    counted: Option<Instant>,
 }
 
 /// What the loop is connected to.
@@ -104,6 +108,7 @@ impl Loop {
             deadline: None,
             outages: 0,
             waiting_for: Vec::new(),
+            counted: None,
         }
     }
 
@@ -124,9 +129,14 @@ impl Loop {
                 Gathered::Drain => return Ok(()),
                 Gathered::Lost(why) => return Err(why),
             }
-            self.parts.health.beat();
+            self.beat();
             wake = self.step().await;
         }
+    }
+
+    fn beat(&self) {
+        self.parts.health.beat();
+        self.parts.metrics.beat(Timestamp::now());
     }
 
     /// Plans and writes once; returns when to do so again without news.
@@ -182,6 +192,7 @@ impl Loop {
                 .health
                 .set(false, format!("waiting for {}", missing.join(", ")));
         }
+        self.parts.metrics.waits_for(missing.len());
         self.waiting_for = missing;
         self.waiting_for.is_empty()
     }
@@ -253,11 +264,15 @@ impl Loop {
     fn plan(&mut self, now: Timestamp) -> Round {
         let started = std::time::Instant::now();
         let (view, planner) = (&mut self.view, &mut self.planner);
-        let round = tokio::task::block_in_place(|| view.plan(planner, now));
+        let due = self.counted.is_none_or(|at| at.elapsed() > CENSUS);
+        let count = |changes| changes == 0 || due;
+        let mut round = tokio::task::block_in_place(|| view.plan_and_count(planner, now, count));
         let took = started.elapsed();
-        self.parts
-            .metrics
-            .planned(took, self.view.world().refusals.len());
+        self.parts.metrics.planned(took, now);
+        if let Some(census) = round.census.take() {
+            self.parts.metrics.counted(census);
+            self.counted = Some(Instant::now());
+        }
         debug!(changes = round.changes.len(), ?took, "planned");
         round
     }
@@ -319,7 +334,7 @@ impl Loop {
                 }
             }
         }
-        self.parts.health.beat();
+        self.beat();
         !outage
     }
 }

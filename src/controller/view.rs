@@ -16,7 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::answer::Answer;
 use super::resource;
-use crate::plan::{Action, Change, PlannedEvent, Planner, Stage};
+use crate::plan::{self, Action, Census, Change, PlannedEvent, Planner, Stage};
 use crate::world::{Key, Kind, ObjectRef, Observed, Options, Refusal, ResourceVersion, World};
 
 /// How long a creation without an answer may still come into effect: the
@@ -69,6 +69,8 @@ pub struct Round {
     pub events: Vec<PlannedEvent>,
     /// When to plan again even if nothing happens.
     pub next_deadline: Option<Timestamp>,
+    /// What there is, if it was asked for.
+    pub census: Option<Census>,
 }
 
 #[derive(Clone, Debug)]
@@ -137,6 +139,16 @@ impl View {
     /// Plans, and holds back what must not be written yet: changes to objects
     /// whose state is uncertain, and Services whose pool is not in order.
     pub fn plan(&mut self, planner: &mut Planner, now: Timestamp) -> Round {
+        self.plan_and_count(planner, now, |_| false)
+    }
+
+    /// The same, with a census when `count` says so of the number of changes.
+    pub fn plan_and_count(
+        &mut self,
+        planner: &mut Planner,
+        now: Timestamp,
+        count: impl Fn(usize) -> bool,
+    ) -> Round {
         self.world.set_now(now);
         self.repeats
             .retain(|_, repeat| now.duration_since(repeat.first) < REPEAT_WINDOW);
@@ -146,6 +158,7 @@ impl View {
             plan = planner.plan(&self.world);
         }
         self.drop_old_refusals(&plan.changes);
+        let census = count(plan.changes.len()).then(|| plan::census(&self.world, &plan));
         let settle = self.unsettled.values().map(|u| u.not_before).min();
         let unsettled = self.unsettled.iter();
         let missing: Vec<(&ObjectRef, &String)> = unsettled
@@ -185,6 +198,7 @@ impl View {
             changes,
             events: plan.events,
             next_deadline: deadline,
+            census,
         }
     }
 

@@ -109,7 +109,9 @@ pub struct Source {
 pub fn start(source: &Source, kinds: impl IntoIterator<Item = Kind>) -> tokio::task::JoinSet<()> {
     let (changed, poke) = watch::channel(());
     let mut tasks = tokio::task::JoinSet::new();
+    source.metrics.watches("CustomResourceDefinition");
     for kind in kinds {
+        source.metrics.watches(kind.as_str());
         tasks.spawn(follow_kind(source.clone(), kind, poke.clone()));
     }
     tasks.spawn(follow_definitions(source.clone(), changed));
@@ -184,6 +186,9 @@ async fn follow<K>(
             };
             let forbidden = resource::is_optional(kind) && answers(&error, 403);
             let missing = answers(&error, 404) || forbidden;
+            if !missing && !is_expired(&error) {
+                source.metrics.failed_to_watch(kind.as_str());
+            }
             if missing {
                 if forbidden && errors.count == 0 {
                     warn!(kind = kind.as_str(), %error, "may not be read: less is known of who can announce");

@@ -48,19 +48,10 @@ impl Writer {
         } else {
             Answer::Unavailable("the Lease is not held for long enough".to_owned())
         };
-        let (verb, cause) = (change.action.verb(), change.cause.as_str());
-        let kind = change.object.kind.as_str();
+        let done = answer.is_success();
         self.metrics
-            .wrote(kind, verb, cause, answer.outcome(), started.elapsed());
-        let object = &change.object;
-        match (&answer, answer.message()) {
-            (_, None) if verb == "status" => debug!(%object, verb, cause, "written"),
-            (_, None) => info!(%object, verb, cause, "written"),
-            (Answer::Outdated(_), Some(why)) => info!(%object, verb, cause, why, "outdated"),
-            (_, Some(why)) => {
-                warn!(%object, verb, cause, outcome = answer.outcome(), why, "not written")
-            }
-        }
+            .wrote(change, answer.outcome(), done, started.elapsed());
+        log(change, &answer);
         answer
     }
 
@@ -213,6 +204,30 @@ impl Writer {
             Ok(answer) => answer,
             Err(_) => Err(format!("no answer within {} seconds", TIMEOUT.as_secs())),
         }
+    }
+}
+
+/// Says what was written and why, and of a slot, whose addresses are where now.
+fn log(change: &Change, answer: &Answer) {
+    let (object, cause) = (&change.object, change.cause.as_str());
+    let (verb, outcome) = (change.action.verb(), answer.outcome());
+    let slot = change.action.slot();
+    let home = slot.map(|s| s.home.as_str());
+    let pin = slot.map(|s| s.pin.as_str());
+    let addresses = slot.map(|s| {
+        let addresses = s.addresses.iter().map(ToString::to_string);
+        addresses.collect::<Vec<_>>().join(", ")
+    });
+    let trouble = slot.and_then(|s| s.trouble);
+    match (answer, answer.message()) {
+        (_, None) if verb == "status" => debug!(%object, verb, cause, "written"),
+        (_, None) => info!(%object, verb, cause, home, pin, addresses, trouble, "written"),
+        (Answer::Outdated(_), Some(why)) => {
+            info!(%object, verb, cause, home, pin, addresses, trouble, why, "outdated");
+        }
+        (_, Some(why)) => warn!(
+            %object, verb, cause, home, pin, addresses, trouble, outcome, why, "not written"
+        ),
     }
 }
 

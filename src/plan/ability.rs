@@ -31,6 +31,16 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
+    /// One word for logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotReady => "NotReady",
+            Self::NetworkUnavailable => "NetworkUnavailable",
+            Self::NoSpeaker => "SpeakerMissing",
+            Self::NoInterface => "InterfaceMissing",
+        }
+    }
+
     /// The reason in `Pinned`, where it is one that a person must act on.
     pub fn reason(self) -> Option<Reason> {
         match self {

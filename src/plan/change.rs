@@ -64,6 +64,14 @@ impl Body {
         })
     }
 
+    /// The slot whose Service it is, if it is one.
+    pub fn slot(&self) -> Option<&SlotPlan> {
+        match &self.0 {
+            Form::Ready(_) => None,
+            Form::Service { slot, .. } => Some(slot),
+        }
+    }
+
     /// The object as it is sent.
     pub fn to_json(&self) -> Value {
         match &self.0 {
@@ -113,6 +121,14 @@ pub enum Action {
 }
 
 impl Action {
+    /// The slot that it makes or changes, if it is one.
+    pub fn slot(&self) -> Option<&SlotPlan> {
+        match self {
+            Self::Create(body) | Self::Apply(body) => body.slot(),
+            Self::Patch(_) | Self::ApplyStatus(_) | Self::Delete { .. } => None,
+        }
+    }
+
     /// One word for logs and metrics.
     pub fn verb(&self) -> &'static str {
         match self {
@@ -134,7 +150,15 @@ pub enum Cause {
     Spec,
     /// Somebody else changed what is ours.
     Drift,
-    /// The slot is pinned to another node.
+    /// The slot is pinned to a standby, because its home cannot announce.
+    Failover,
+    /// The slot is pinned to a standby, because its home is cordoned or drained.
+    Handover,
+    /// The slot is pinned to a standby, because its home has left.
+    Departure,
+    /// The slot is pinned to its home again.
+    Return,
+    /// A slot's own advertisement follows its pin.
     Pin,
     /// The slot has another home.
     Home,
@@ -151,12 +175,29 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// The causes for which a slot's pin moves while its home stays.
+    pub const MOVES: [Self; 4] = [
+        Self::Failover,
+        Self::Handover,
+        Self::Departure,
+        Self::Return,
+    ];
+
+    /// Whether an address moves to another node by it.
+    pub fn is_move(self) -> bool {
+        self == Self::Pin || Self::MOVES.contains(&self)
+    }
+
     /// One word for logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::New => "new",
             Self::Spec => "spec",
             Self::Drift => "drift",
+            Self::Failover => "failover",
+            Self::Handover => "handover",
+            Self::Departure => "departure",
+            Self::Return => "return",
             Self::Pin => "pin",
             Self::Home => "home",
             Self::Retirement => "retirement",

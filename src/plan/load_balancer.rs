@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::ability::Trouble;
 use super::announcement::{Seen, overruled};
 use super::books::Books;
+use super::change::Cause;
 use super::environment::{CandidateSet, Environment, Member, Standing};
 use super::own_pool;
 use super::pin::Situation;
@@ -44,6 +46,10 @@ pub struct SlotPlan {
     /// MetalLB's IPAddressPool that they lie in: the one that all slots of the
     /// L2AddressPool share, or its own.
     pub address_pool: String,
+    /// Why its pin moves, if it moves.
+    pub steered: Cause,
+    /// What keeps its home from announcing, in one word.
+    pub trouble: Option<&'static str>,
     /// When it is deleted because its home left.
     pub retire_at: Option<Timestamp>,
     /// Other live nodes could stand by, and none does.
@@ -466,6 +472,11 @@ fn finish(
         announced_by: seen.shown(environment, &pin.to),
         live: !seen.live.is_empty(),
         allocated: seen.allocated,
+        steered: steered(set, &draft.home, &pin.to),
+        trouble: set
+            .member(&draft.home)
+            .and_then(|m| m.trouble)
+            .map(Trouble::as_str),
         home: draft.home,
         pin: pin.to,
         addresses,
@@ -484,6 +495,16 @@ fn finish(
     Some(slot)
 }
 
+/// Why a slot of this home is pinned to that node, in case it was not before.
+fn steered(set: &CandidateSet, home: &str, pin: &str) -> Cause {
+    match set.member(home).map(|m| m.standing) {
+        _ if pin == home => Cause::Return,
+        Some(Standing::Draining) => Cause::Handover,
+        Some(Standing::Lost | Standing::Serving) => Cause::Failover,
+        None => Cause::Departure,
+    }
+}
+
 /// The slots of a load balancer that may not be served: as they are.
 pub(super) fn frozen(world: &World, environment: &Environment, key: &Key) -> Slots {
     let mut result = Slots::default();
@@ -499,6 +520,8 @@ pub(super) fn frozen(world: &World, environment: &Environment, key: &Key) -> Slo
             home: child.home.clone(),
             pin: child.pin.clone(),
             addresses: child.addresses.clone(),
+            steered: Cause::Return,
+            trouble: None,
             retire_at: child.retire_at,
             announced_by: seen.shown(environment, &child.pin),
             live: !seen.live.is_empty(),

@@ -16,6 +16,7 @@ mod address;
 mod announcement;
 pub(crate) mod appraisal;
 mod books;
+mod census;
 mod change;
 pub(crate) mod dns;
 pub(crate) mod electorate;
@@ -36,6 +37,7 @@ mod status;
 mod template;
 mod writing;
 
+pub use census::{Census, NodeCensus, PHASES, Phases, PoolCensus, Shares, census};
 pub use change::{Action, Body, Cause, Change, PlannedEvent, Stage};
 pub use evenness::EVEN;
 pub use load_balancer::SlotPlan;
@@ -95,6 +97,10 @@ pub struct LoadBalancerPlan {
     deadline: Option<Timestamp>,
     /// Addresses by family.
     held: FamilyCount,
+    /// Addresses that nodes which are selected now are still to be given.
+    missing: FamilyCount,
+    /// Addresses that one more node would take.
+    growth: FamilyCount,
     /// Addresses outside the pool's ranges that are still held.
     outside: Vec<AddressRange>,
     /// The pools and advertisements that its slots have for themselves.
@@ -476,6 +482,12 @@ fn plan_load_balancer(
         pool: gate.pool_name(),
         set: gate.set_key(),
         held: FamilyCount::default(),
+        missing: slots
+            .unmet
+            .iter()
+            .flat_map(|u| u.families.iter().copied())
+            .collect(),
+        growth: growth(gate, &slots),
         outside: Vec::new(),
         own_objects: Vec::new(),
         changes: Vec::new(),
@@ -521,6 +533,24 @@ fn plan_load_balancer(
         && written
         && (complete || !matches!(gate, Gate::Open(_)));
     result
+}
+
+/// Addresses that one more balancer node would take: none when `maxNodes` is
+/// reached, or when it would inherit a retiring slot.
+fn growth(gate: &Gate, slots: &Slots) -> FamilyCount {
+    let Gate::Open(served) = gate else {
+        return FamilyCount::default();
+    };
+    let limit = served
+        .object
+        .spec
+        .max_nodes
+        .map_or(usize::MAX, |m| m as usize);
+    let inherits = slots.slots.iter().any(|s| s.retire_at.is_some());
+    if inherits || served.set.members.len() >= limit {
+        return FamilyCount::default();
+    }
+    served.families.iter().copied().collect()
 }
 
 /// Plans the objects that slots have for themselves. Returns the numbers of

@@ -188,7 +188,7 @@ impl ServiceTemplate {
             return Some(Cause::Home);
         }
         if slot.pin[..] != child.pin {
-            return Some(Cause::Pin);
+            return Some(slot.steered);
         }
         if slot.retire_at != child.retire_at {
             return Some(Cause::Retirement);

@@ -7,5 +7,6 @@
 mod gitops;
 mod links;
 mod manifests;
+mod observability;
 mod pages;
 mod transcripts;

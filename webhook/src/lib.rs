@@ -38,7 +38,7 @@ pub async fn run(args: Args) -> Result<(), String> {
     let probes = http::bind(args.listen).await?;
     let listener = serve::bind(args.webhook_listen)?;
     let client = connect().await?;
-    let metrics = Metrics::watching();
+    let metrics = Metrics::watching("webhook");
     let reviews = Reviews::new(&metrics);
     let health = Health::new();
     if let Some(probes) = probes {
@@ -46,7 +46,7 @@ pub async fn run(args: Args) -> Result<(), String> {
         tokio::spawn(http::serve(probes, health.clone(), metrics.clone()));
     }
     let current = Current::default();
-    let mut certificate = start_certificate(&args, &client, &current);
+    let mut certificate = start_certificate(&args, &client, &current, &reviews);
     let state = State::new(Options {
         metallb_namespace: args.metallb_namespace.clone(),
         ignore_exclude_label: args.ignore_exclude_lb,
@@ -105,7 +105,23 @@ fn judge_readiness(health: &Health, state: &State, current: &Current, reviews: &
         health.set(false, "waiting for a certificate that is good");
     } else {
         health.set(true, "answering reviews");
+        reviews.ready(true);
+        return;
     }
+    reviews.ready(false);
+}
+
+/// The metrics of a webhook that has done a bit of everything, as OpenMetrics
+/// text, for the documentation.
+///
+/// # Errors
+/// Those of formatting.
+pub fn example_metrics() -> Result<String, std::fmt::Error> {
+    let metrics = Metrics::watching("webhook");
+    let _reviews = Reviews::new(&metrics);
+    metrics.heard("Node", "listed");
+    metrics.watches("Node");
+    metrics.text()
 }
 
 /// Looks after the certificate; ends with a sentence when that is not possible.
@@ -113,10 +129,17 @@ fn start_certificate(
     args: &Args,
     client: &Client,
     current: &Current,
+    reviews: &Reviews,
 ) -> tokio::task::JoinHandle<String> {
     let every = args.certificate_check;
     if let (Some(certificate), Some(key)) = (&args.certificate_file, &args.key_file) {
-        let following = follow_files(current.clone(), certificate.clone(), key.clone(), every);
+        let following = follow_files(
+            current.clone(),
+            certificate.clone(),
+            key.clone(),
+            every,
+            reviews.certificate_errors(),
+        );
         return tokio::spawn(async move {
             following
                 .await
@@ -148,8 +171,9 @@ fn start_certificate(
         terms,
         current.clone(),
     );
+    let errors = reviews.certificate_errors();
     tokio::spawn(async move {
-        keeper.run(every).await;
+        keeper.run(every, &errors).await;
         "it is no longer looked after".to_owned()
     })
 }

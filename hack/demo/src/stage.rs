@@ -74,8 +74,11 @@ impl Stage {
     }
 
     fn start_controller(&mut self) -> Result<()> {
-        let spec = Spec::new("l2lb-controller", &self.program).args(["--listen=0"]);
-        self.controller = Some(self.lab.start(spec.args(&self.args))?);
+        let mut spec = Spec::new("l2lb-controller", &self.program).args(&self.args);
+        if !self.args.iter().any(|a| a.starts_with("--listen=")) {
+            spec = spec.args(["--listen=0"]);
+        }
+        self.controller = Some(self.lab.start(spec)?);
         Ok(())
     }
 

@@ -19,7 +19,10 @@ fn files() -> Result<Vec<(PathBuf, String)>, String> {
             format!("{head}{text}"),
         ));
     }
-    files.push((Path::new("docs/reference.md").to_owned(), reference::page()));
+    files.push((
+        Path::new("docs/reference.md").to_owned(),
+        reference::page()?,
+    ));
     Ok(files)
 }
 

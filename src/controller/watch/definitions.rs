@@ -46,6 +46,7 @@ pub async fn follow_definitions(source: Source, changed: watch::Sender<()>) {
             Err(error) => {
                 if !is_expired(&error) {
                     warn!(kind = "CustomResourceDefinition", %error, "watch failed");
+                    source.metrics.failed_to_watch("CustomResourceDefinition");
                 }
                 tokio::time::sleep(errors.next()).await;
                 continue;

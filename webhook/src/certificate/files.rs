@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
 use tracing::{info, warn};
 
 use super::Current;
@@ -17,6 +18,7 @@ pub async fn follow_files(
     certificate: PathBuf,
     key: PathBuf,
     every: Duration,
+    errors: Counter,
 ) -> Result<(), String> {
     let read = || async {
         let text = |path: PathBuf| async move {
@@ -38,9 +40,15 @@ pub async fn follow_files(
                     used = pair;
                 }
                 // One file may have been written before the other.
-                Err(why) => warn!(file = %certificate.display(), why, "the certificate stays"),
+                Err(why) => {
+                    errors.inc();
+                    warn!(file = %certificate.display(), why, "the certificate stays");
+                }
             },
-            Err(why) => warn!(why, "the certificate stays"),
+            Err(why) => {
+                errors.inc();
+                warn!(why, "the certificate stays");
+            }
         }
     }
 }
@@ -67,12 +75,25 @@ mod tests {
         let (first, second) = (make(1), make(2));
         let current = Current::default();
         let every = Duration::from_millis(10);
-        let missing = follow_files(current.clone(), certificate.clone(), key.clone(), every).await;
+        let missing = follow_files(
+            current.clone(),
+            certificate.clone(),
+            key.clone(),
+            every,
+            Counter::default(),
+        )
+        .await;
         assert!(missing.unwrap_err().contains("tls.crt"));
 
         std::fs::write(&certificate, &first.leaf.pem).unwrap();
         std::fs::write(&key, &first.leaf_key).unwrap();
-        let following = follow_files(current.clone(), certificate.clone(), key.clone(), every);
+        let following = follow_files(
+            current.clone(),
+            certificate.clone(),
+            key.clone(),
+            every,
+            Counter::default(),
+        );
         let task = tokio::spawn(following);
         let wait = || tokio::time::sleep(Duration::from_millis(100));
         wait().await;

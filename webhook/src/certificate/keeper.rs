@@ -11,6 +11,7 @@ use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams, PostParams};
+use prometheus_client::metrics::counter::Counter;
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
@@ -53,7 +54,7 @@ impl Keeper {
     }
 
     /// Looks after everything for ever.
-    pub async fn run(mut self, every: Duration) {
+    pub async fn run(mut self, every: Duration, errors: &Counter) {
         loop {
             let wait = match self.look().await {
                 Ok(until) => {
@@ -63,6 +64,7 @@ impl Keeper {
                         .clamp(every / 4, every)
                 }
                 Err(why) => {
+                    errors.inc();
                     warn!(why, "the certificate is not in order");
                     every / 4
                 }

@@ -51,9 +51,9 @@ pub async fn run(lab: Lab) -> Result<()> {
     child_services(&lab).await?;
     let metrics = cluster::probe(9443, "/metrics").await?;
     for wanted in [
-        "l2lb_reviews_total{kind=\"L2LoadBalancer\",operation=\"CREATE\",outcome=\"denied\"}",
-        "l2lb_review_findings_total{rule=\"sizing\",outcome=\"denial\"}",
-        "l2lb_review_duration_seconds_count",
+        "l2lb_webhook_reviews_total{kind=\"L2LoadBalancer\",operation=\"CREATE\",outcome=\"denied\"}",
+        "l2lb_webhook_findings_total{rule=\"sizing\",verdict=\"denial\"}",
+        "l2lb_webhook_review_duration_seconds_count",
     ] {
         ensure!(metrics.contains(wanted), "{wanted} is not in\n{metrics}");
     }
