@@ -160,7 +160,7 @@ fn say(
         NodeState::NoInterface => {
             let lacking = pools.iter().find_map(|p| {
                 let (nodes, interfaces) = facts.outlook.lacking(p)?;
-                nodes.iter().any(|n| n == node).then(|| (*p, interfaces))
+                nodes.iter().any(|n| n == node).then_some((*p, interfaces))
             });
             let (pool, interfaces) = lacking.unwrap_or(("", Vec::new()));
             (
