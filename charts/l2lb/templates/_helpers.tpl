@@ -1,0 +1,139 @@
+{{/* The name of everything begins with this. */}}
+{{- define "l2lb.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- else if contains "l2lb" .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-l2lb" (.Release.Name | trunc 35 | trimSuffix "-") -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Labels of an object of a component: a list of the root and the component's name, which may be empty. */}}
+{{- define "l2lb.labels" -}}
+{{- $root := index . 0 -}}
+{{- with $root.Values.labels }}
+{{- toYaml . }}
+{{ end -}}
+{{ include "l2lb.selector" . }}
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{/* The labels that select the pods of a component. */}}
+{{- define "l2lb.selector" -}}
+{{- $root := index . 0 -}}
+app.kubernetes.io/name: l2lb
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+{{- with index . 1 }}
+app.kubernetes.io/component: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{/* The image of a component: a list of the root and the component's values. */}}
+{{- define "l2lb.image" -}}
+{{- $root := index . 0 -}}
+{{- $image := (index . 1).image -}}
+{{- with $root.Values.image.registry }}{{ trimSuffix "/" . }}/{{ end -}}
+{{- $image.repository -}}
+{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $root.Values.image.tag | default $root.Chart.AppVersion }}{{ end -}}
+{{- end -}}
+
+{{/* The ServiceAccount that the controller runs as, as the API server names it. */}}
+{{- define "l2lb.controllerUser" -}}
+system:serviceaccount:{{ .Release.Namespace }}:{{ include "l2lb.fullname" . }}-controller
+{{- end -}}
+
+{{/* The Secret with the webhook's certificate. */}}
+{{- define "l2lb.certificateSecret" -}}
+{{- .Values.webhook.certificate.secretName | default (printf "%s-webhook-certificate" (include "l2lb.fullname" .)) -}}
+{{- end -}}
+
+{{/* The context of every pod: Pod Security's level restricted. */}}
+{{- define "l2lb.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+seccompProfile: {type: RuntimeDefault}
+{{- end -}}
+
+{{- define "l2lb.securityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{/* What the pods of both components have in common: a list of the root, the component's name and its values. */}}
+{{- define "l2lb.scheduling" -}}
+{{- $root := index . 0 -}}
+{{- $name := index . 1 -}}
+{{- $values := index . 2 -}}
+{{- with $root.Values.image.pullSecrets }}
+imagePullSecrets:
+{{ toYaml . }}
+{{- end }}
+{{- with $values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with $values.nodeSelector }}
+nodeSelector:
+{{ toYaml . | indent 2 }}
+{{- end }}
+{{- with $values.tolerations }}
+tolerations:
+{{ toYaml . }}
+{{- end }}
+affinity:
+{{- if $values.affinity }}
+{{ toYaml $values.affinity | indent 2 }}
+{{- else if $values.hostNetwork }}
+  podAntiAffinity:
+    requiredDuringSchedulingIgnoredDuringExecution:
+    - topologyKey: kubernetes.io/hostname
+      labelSelector:
+        matchLabels:
+{{ include "l2lb.selector" (list $root $name) | indent 10 }}
+{{- else }}
+  podAntiAffinity:
+    preferredDuringSchedulingIgnoredDuringExecution:
+    - weight: 100
+      podAffinityTerm:
+        topologyKey: kubernetes.io/hostname
+        labelSelector:
+          matchLabels:
+{{ include "l2lb.selector" (list $root $name) | indent 12 }}
+{{- end }}
+{{- end -}}
+
+{{/* The metadata of a component's pods: as l2lb.scheduling. */}}
+{{- define "l2lb.podMetadata" -}}
+{{- $root := index . 0 -}}
+{{- $name := index . 1 -}}
+{{- $values := index . 2 -}}
+{{- with $values.podAnnotations }}
+annotations:
+{{ toYaml . | indent 2 }}
+{{- end }}
+labels:
+{{- with mergeOverwrite (dict) $root.Values.labels $values.podLabels }}
+{{ toYaml . | indent 2 }}
+{{- end }}
+{{ include "l2lb.selector" (list $root $name) | indent 2 }}
+{{- end -}}
+
+{{/* The rules by which both components learn which kinds there are, and what the installed MetalLB can do. */}}
+{{- define "l2lb.definitionRules" }}
+# Which kinds there are, and by four of MetalLB's what the installed one can do.
+- apiGroups: [apiextensions.k8s.io]
+  resources: [customresourcedefinitions]
+  verbs: [list, watch]
+- apiGroups: [apiextensions.k8s.io]
+  resources: [customresourcedefinitions]
+  resourceNames:
+  - bgppeers.metallb.io
+  - ipaddresspools.metallb.io
+  - l2advertisements.metallb.io
+  - servicel2statuses.metallb.io
+  verbs: [get]
+{{- end }}

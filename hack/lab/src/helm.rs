@@ -1,0 +1,76 @@
+//! helm, as the administrator, and the product's chart.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+use tokio::process::Command;
+
+use crate::lab::Lab;
+use crate::place;
+
+impl Lab {
+    /// The product's chart.
+    #[must_use]
+    pub fn chart() -> PathBuf {
+        place::workspace().join("charts/l2lb")
+    }
+
+    /// Runs helm, and returns its output. [`LabConfig::tools`](crate::LabConfig::tools)
+    /// must name it, unless MetalLB runs.
+    pub async fn helm<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<String> {
+        self.tool("helm", "helm", args).await
+    }
+
+    /// Runs a program of a folder of `hack/tools`, in the repository and with
+    /// the administrator's rights, and returns its output.
+    pub async fn tool<S: AsRef<OsStr>>(
+        &self,
+        component: &str,
+        program: &str,
+        args: impl IntoIterator<Item = S>,
+    ) -> Result<String> {
+        let mut command = Command::new(place::tool(component, program));
+        command
+            .args(args)
+            .current_dir(place::workspace())
+            .env("KUBECONFIG", place::KUBECONFIG)
+            .env("HOME", place::RUN)
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        let said = format!("{:?}", command.as_std().get_args().collect::<Vec<_>>());
+        let output = command
+            .output()
+            .await
+            .with_context(|| format!("running {program}"))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            let errors = String::from_utf8_lossy(&output.stderr);
+            bail!("{program} {said}: {}\n{text}", errors.trim());
+        }
+        Ok(text)
+    }
+
+    /// The manifests of the product's chart as release `l2lb` in namespace
+    /// `l2lb-system`, with more flags of `helm template`.
+    pub async fn render_chart(&self, flags: &[&str]) -> Result<String> {
+        let chart = Self::chart();
+        let chart = chart.to_string_lossy();
+        // A helm that was built without a release's flags claims an old one.
+        let args = ["template", "l2lb", &chart, "--kube-version=v1.31.0"];
+        let namespace = ["--namespace=l2lb-system"];
+        self.helm(args.iter().chain(&namespace).chain(flags)).await
+    }
+
+    /// Applies some templates of the product's chart, by their paths.
+    pub async fn apply_templates(&self, templates: &[&str]) -> Result<()> {
+        let flags: Vec<String> = templates
+            .iter()
+            .map(|template| format!("--show-only=templates/{template}"))
+            .collect();
+        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+        let manifests = self.render_chart(&flags).await?;
+        self.apply(&manifests).await
+    }
+}
