@@ -50,5 +50,5 @@ failover: tools build ## Measure what a node's death does to clients, beside pla
 	@$(BIN)/l2lb-bench failover
 
 .PHONY: generate
-generate: ## Write the generated files anew (crds/, docs/reference.md)
+generate: ## Write the generated files anew (crds/, docs/reference.md, the chart's README)
 	$(CARGO) run -q -p l2lb-generate

@@ -19,7 +19,7 @@ shopt -s inherit_errexit
 
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${L2LB_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/l2lb}/tools
-defaults=(kubernetes helm metallb-0.16.2 metallb-0.15.2)
+defaults=(kubernetes helm helm-unittest definitions metallb-0.16.2 metallb-0.15.2)
 heartbeat=10 # seconds between signs of life while a compiler runs
 
 fail() {

@@ -77,6 +77,12 @@ pub struct Args {
     )]
     pub listen: Listen,
 
+    /// Take the finalizers of all L2AddressPools off, and end: for when no
+    /// controller will run any more. Pools, load balancers and their Services
+    /// stay.
+    #[arg(long)]
+    pub release_pools: bool,
+
     /// What is logged, and how.
     #[command(flatten)]
     pub log: Log,

@@ -16,6 +16,7 @@ mod events;
 pub mod http;
 mod lease;
 pub mod metrics;
+mod release;
 pub mod resource;
 mod run;
 pub mod view;
@@ -48,6 +49,9 @@ const NEWS: usize = 1024;
 /// # Errors
 /// A sentence for a person: why it could not start, or had to end.
 pub async fn run(args: Args) -> Result<(), String> {
+    if args.release_pools {
+        return release::release_pools(connect().await?).await;
+    }
     let drain = on_signals()?;
     let listener = http::bind(args.listen).await?;
     let client = connect().await?;

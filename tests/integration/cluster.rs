@@ -317,7 +317,7 @@ impl Cluster {
 
     /// What the controllers wrote so far, Leases and Events aside, as the API
     /// server counted it.
-    pub fn writes(&self) -> Result<Vec<l2lb_lab::Write>> {
+    pub fn writes(&self) -> Result<Vec<l2lb_lab::Request>> {
         let mut writes = self.lab.writes()?;
         writes.retain(|w| {
             w.user_agent.starts_with("l2lb-controller/")

@@ -180,9 +180,15 @@ async fn start_webhook(lab: &Lab, controller: &std::path::Path) -> Result<Proces
         "{} is missing: cargo build --workspace --bins",
         program.display()
     );
-    let deploy = place::workspace().join("webhook/deploy");
-    lab.apply_file(deploy.join("rbac.yaml")).await?;
-    lab.apply_file(deploy.join("webhooks.yaml")).await?;
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": "l2lb-system"}});
+    lab.apply(&namespace.to_string()).await?;
+    lab.apply_templates(&[
+        "webhook/rbac.yaml",
+        "webhook/certificate.yaml",
+        "webhook/configurations.yaml",
+    ])
+    .await?;
     let service = json!({"apiVersion": "v1", "kind": "Service",
         "metadata": {"name": "l2lb-webhook", "namespace": "l2lb-system"},
         "spec": {"ports": [{"name": "https", "port": 443}]}});

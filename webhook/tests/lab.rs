@@ -15,10 +15,13 @@ use std::time::Duration;
 use l2lb_lab::{LabConfig, harness};
 
 fn main() -> ExitCode {
+    let config = || LabConfig {
+        tools: vec!["helm".to_owned()],
+        ..LabConfig::api_only()
+    };
     harness::run(vec![
-        harness::trial("messages", LabConfig::api_only(), messages::run),
-        harness::trial("race", LabConfig::api_only(), race::run),
-        harness::trial("rotation", LabConfig::api_only(), rotation::run)
-            .timeout(Duration::from_secs(200)),
+        harness::trial("messages", config(), messages::run),
+        harness::trial("race", config(), race::run),
+        harness::trial("rotation", config(), rotation::run).timeout(Duration::from_secs(200)),
     ])
 }

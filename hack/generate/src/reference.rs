@@ -38,7 +38,7 @@ fn cell(text: &str) -> String {
 }
 
 /// A table; nothing when it has no rows.
-fn table(page: &mut String, head: &[&str], rows: &[Vec<String>]) {
+pub fn table(page: &mut String, head: &[&str], rows: &[Vec<String>]) {
     if rows.is_empty() {
         return;
     }

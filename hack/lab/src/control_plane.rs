@@ -10,6 +10,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use serde_json::json;
 
 use crate::lab::LabConfig;
 use crate::netns::Netns;
@@ -20,15 +21,19 @@ use crate::topology::{self, CONTROL_PLANE};
 /// The administrator's token.
 const TOKEN: &str = "lab-administrator";
 /// The audit log counts requests where they arrive.
-const AUDIT_POLICY: &str = "\
-apiVersion: audit.k8s.io/v1
-kind: Policy
-omitStages: [RequestReceived]
-rules:
-- level: None
-  verbs: [get, list, watch]
-- level: Metadata
-";
+fn audit_policy(reads_of: &[String]) -> String {
+    let policy = json!({
+        "apiVersion": "audit.k8s.io/v1", "kind": "Policy",
+        "omitStages": ["RequestReceived"],
+        "rules": [
+            // Without users a rule is for everybody.
+            {"level": "Metadata", "users": reads_of.iter().map(String::as_str).chain(["nobody"]).collect::<Vec<_>>()},
+            {"level": "None", "verbs": ["get", "list", "watch"]},
+            {"level": "Metadata"},
+        ],
+    });
+    policy.to_string()
+}
 
 /// The running control plane.
 pub(crate) struct ControlPlane {
@@ -147,9 +152,14 @@ fn api_server(config: &LabConfig, logs: &Path) -> Result<Spec> {
         "--enable-aggregator-routing".into(),
         "--endpoint-reconciler-type=none".into(),
     ]);
+    if !config.admission_plugins.is_empty() {
+        let plugins = config.admission_plugins.join(",");
+        spec = spec.args([format!("--enable-admission-plugins={plugins}")]);
+    }
     if config.audit {
         let policy = pki.join("audit-policy.yaml");
-        std::fs::write(&policy, AUDIT_POLICY).context("writing the audit policy")?;
+        std::fs::write(&policy, audit_policy(&config.audit_reads_of))
+            .context("writing the audit policy")?;
         spec = spec.args([
             format!("--audit-policy-file={}", policy.display()),
             format!("--audit-log-path={}", audit_log(logs).display()),

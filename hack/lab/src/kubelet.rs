@@ -127,7 +127,12 @@ impl Kubelets {
             if pod.metadata.deletion_timestamp.is_some() {
                 return self.remove(pod).await;
             }
-            return self.schedule(pod).await;
+            let node = self.schedule(pod).await?;
+            // The next pod may come before the news of this one's node.
+            if let Some(spec) = self.known.get_mut(uid).and_then(|pod| pod.spec.as_mut()) {
+                spec.node_name = Some(node);
+            }
+            return Ok(());
         };
         let powered = self.cluster.place(node).is_some_and(|place| place.powered);
         if !powered {
@@ -231,7 +236,7 @@ impl Kubelets {
         }
     }
 
-    async fn schedule(&self, pod: &Pod) -> Result<()> {
+    async fn schedule(&self, pod: &Pod) -> Result<String> {
         let nodes: Api<Node> = Api::all(self.cluster.client.clone());
         let nodes = nodes
             .list(&kube::api::ListParams::default())
@@ -244,10 +249,21 @@ impl Kubelets {
                 .filter(|other| node_of(other) == Some(name))
                 .count()
         };
+        // Pods that stay apart, on the same node: the programs of all pods
+        // of a node share its ports.
+        let company = |name: &str| {
+            self.known
+                .values()
+                .filter(|other| node_of(other) == Some(name) && stays_apart(pod, other))
+                .count()
+        };
         let chosen = nodes
             .iter()
             .filter(|node| fits(pod, node))
-            .min_by_key(|node| (load(&node.name_any()), node.name_any()))
+            .min_by_key(|node| {
+                let name = node.name_any();
+                (company(&name), load(&name), name)
+            })
             .context("no node fits")?;
         let binding = json!({
             "apiVersion": "v1", "kind": "Binding",
@@ -262,7 +278,7 @@ impl Kubelets {
             .create_subresource("binding", &pod.name_any(), &PostParams::default(), &binding)
             .await
             .context("binding the pod")?;
-        Ok(())
+        Ok(chosen.name_any())
     }
 }
 
@@ -302,6 +318,34 @@ fn fits(pod: &Pod, node: &Node) -> bool {
                 })
         });
     selected && wanted && tolerated
+}
+
+/// Whether a pod would rather not be on a node with another one.
+fn stays_apart(pod: &Pod, other: &Pod) -> bool {
+    let affinity = pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref());
+    let apart = affinity.and_then(|affinity| affinity.pod_anti_affinity.as_ref());
+    let terms = apart.into_iter().flat_map(|apart| {
+        let preferred = apart
+            .preferred_during_scheduling_ignored_during_execution
+            .iter()
+            .flatten()
+            .map(|weighted| &weighted.pod_affinity_term);
+        preferred.chain(
+            apart
+                .required_during_scheduling_ignored_during_execution
+                .iter()
+                .flatten(),
+        )
+    });
+    let labels = other.labels();
+    pod.namespace() == other.namespace()
+        && terms
+            .filter_map(|term| term.label_selector.as_ref()?.match_labels.as_ref())
+            .any(|wanted| {
+                wanted
+                    .iter()
+                    .all(|(key, value)| labels.get(key) == Some(value))
+            })
 }
 
 /// The node that the DaemonSet controller made a pod for.

@@ -51,8 +51,15 @@ pub struct LabConfig {
     /// Whether the API server keeps a log of what is written, for
     /// [`Lab::writes`].
     pub audit: bool,
+    /// Users whose reads are in that log, too, for [`Lab::requests`]; a
+    /// ServiceAccount's name is `system:serviceaccount:NAMESPACE:NAME`.
+    pub audit_reads_of: Vec<String>,
+    /// Admission plugins of the API server, besides those that are on anyway.
+    pub admission_plugins: Vec<String>,
     /// What images stand for, besides MetalLB's.
     pub images: Vec<Image>,
+    /// More folders of `hack/tools` with programs that are needed.
+    pub tools: Vec<String>,
 }
 
 /// A program that pods with an image run.
@@ -79,7 +86,10 @@ impl Default for LabConfig {
             controller_manager: true,
             node_monitor_grace: Duration::from_secs(10),
             audit: false,
+            audit_reads_of: Vec::new(),
+            admission_plugins: Vec::new(),
             images: Vec::new(),
+            tools: Vec::new(),
         }
     }
 }
@@ -111,6 +121,7 @@ impl LabConfig {
                 all.push(metallb::component(other));
             }
         }
+        all.extend(self.tools.iter().cloned());
         all
     }
 
@@ -334,8 +345,16 @@ impl Lab {
 
     /// Requests that wrote something, from the API server's own count; see
     /// [`LabConfig::audit`].
-    pub fn writes(&self) -> Result<Vec<logs::Write>> {
-        logs::writes(&control_plane::audit_log(&self.cluster.logs))
+    pub fn writes(&self) -> Result<Vec<logs::Request>> {
+        let mut requests = self.requests()?;
+        requests.retain(|request| !["get", "list", "watch"].contains(&request.verb.as_str()));
+        Ok(requests)
+    }
+
+    /// Requests that wrote something, and all of those users that
+    /// [`LabConfig::audit_reads_of`] names.
+    pub fn requests(&self) -> Result<Vec<logs::Request>> {
+        logs::requests(&control_plane::audit_log(&self.cluster.logs))
     }
 
     /// Ends the lab. What dropping it leaves ends with the process.

@@ -1,5 +1,6 @@
 //! Logs: the last words of every part, and what the API server counted.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -55,16 +56,19 @@ pub fn log_to_stderr() {
         .try_init();
 }
 
-/// A request that wrote something.
+/// A request to the API server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Write {
+pub struct Request {
     /// Who sent it: a program's name and version.
     pub user_agent: String,
     /// As whom.
     pub user: String,
     /// `create`, `update`, `patch`, `delete`, ...
     pub verb: String,
-    /// The kind of object, as in `services` or `services/status`.
+    /// The group of the kind; empty for Kubernetes' first.
+    pub group: String,
+    /// The kind of object, as in `services` or `services/status`; empty for
+    /// a request that is about none.
     pub resource: String,
     /// The object's namespace.
     pub namespace: String,
@@ -72,6 +76,8 @@ pub struct Write {
     pub name: String,
     /// The HTTP status of the answer.
     pub code: u16,
+    /// It was refused because the user has no right to it.
+    pub forbidden: bool,
 }
 
 #[derive(Deserialize)]
@@ -83,6 +89,8 @@ struct Event {
     user: User,
     object_ref: Option<ObjectRef>,
     response_status: Option<Status>,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -91,8 +99,10 @@ struct User {
     username: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct ObjectRef {
+    #[serde(default, rename = "apiGroup")]
+    group: String,
     #[serde(default)]
     resource: String,
     #[serde(default)]
@@ -110,30 +120,28 @@ struct Status {
 }
 
 /// Reads the API server's audit log.
-pub(crate) fn writes(path: &Path) -> Result<Vec<Write>> {
+pub(crate) fn requests(path: &Path) -> Result<Vec<Request>> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("reading {} (is LabConfig::audit set?)", path.display()))?;
     text.lines()
         .map(|line| {
             let event: Event = serde_json::from_str(line).context("reading the audit log")?;
-            let object = event.object_ref.unwrap_or(ObjectRef {
-                resource: String::new(),
-                namespace: String::new(),
-                name: String::new(),
-                subresource: String::new(),
-            });
+            let object = event.object_ref.unwrap_or_default();
             let resource = match object.subresource.as_str() {
                 "" => object.resource,
                 sub => format!("{}/{sub}", object.resource),
             };
-            Ok(Write {
+            let decision = event.annotations.get("authorization.k8s.io/decision");
+            Ok(Request {
                 user_agent: event.user_agent,
                 user: event.user.username,
                 verb: event.verb,
+                group: object.group,
                 resource,
                 namespace: object.namespace,
                 name: object.name,
                 code: event.response_status.map_or(0, |status| status.code),
+                forbidden: decision.is_some_and(|decision| decision == "forbid"),
             })
         })
         .collect()

@@ -109,11 +109,18 @@ impl Life {
             let spec = sandbox.program(cluster, context, container, &self.volumes)?;
             containers.push(Supervised::start(cluster, &place, container, spec)?);
         }
+        let ends = spec.restart_policy.as_deref() == Some("Never");
         let mut reported = None;
         loop {
+            if ends && let Some(succeeded) = outcome(&mut containers) {
+                report_end(cluster, context, succeeded).await?;
+                return std::future::pending().await;
+            }
             let mut ready = true;
             for container in &mut containers {
-                container.restart_if_ended(cluster, &place)?;
+                if !ends {
+                    container.restart_if_ended(cluster, &place)?;
+                }
                 ready &= container.is_ready(&place, context).await;
             }
             if reported != Some(ready) {
@@ -177,7 +184,15 @@ fn serve(context: &PodContext, place: &Place) -> Result<Vec<http::Backend>> {
     Ok(servers)
 }
 
-/// A container's program, started again whenever it ends.
+/// Whether all programs of a pod ended well, once they have ended.
+fn outcome(containers: &mut [Supervised]) -> Option<bool> {
+    let ends = containers.iter_mut().map(|c| c.process.has_ended());
+    let ends = ends.collect::<Option<Vec<_>>>()?;
+    Some(ends.iter().all(|how| how == "exit status: 0"))
+}
+
+/// A container's program, started again whenever it ends, unless the pod is
+/// one that runs to its end.
 struct Supervised {
     spec: Spec,
     process: Process,
@@ -261,6 +276,38 @@ fn probe(container: &Container) -> Option<(IpAddr, u16, String)> {
         u16::try_from(port).ok()?,
         action.path.clone().unwrap_or_else(|| "/".into()),
     ))
+}
+
+/// Writes the status of a pod that has run to its end.
+async fn report_end(cluster: &Cluster, context: &PodContext, succeeded: bool) -> Result<()> {
+    let pod = &context.pod;
+    let now = Timestamp::now();
+    let reason = if succeeded { "Completed" } else { "Error" };
+    let containers: Vec<_> = pod
+        .spec
+        .iter()
+        .flat_map(|spec| &spec.containers)
+        .map(|container| {
+            json!({
+                "name": container.name, "image": container.image, "imageID": "", "ready": false,
+                "restartCount": 0, "state": {"terminated": {
+                    "exitCode": i32::from(!succeeded), "reason": reason, "finishedAt": now}},
+            })
+        })
+        .collect();
+    let condition = |kind: &str| json!({"type": kind, "status": "False", "reason": "PodCompleted", "lastTransitionTime": now});
+    let status = json!({"status": {
+        "phase": if succeeded { "Succeeded" } else { "Failed" },
+        "conditions": [condition("ContainersReady"), condition("Ready")],
+        "containerStatuses": containers,
+    }});
+    let pods: Api<Pod> =
+        Api::namespaced(cluster.client.clone(), &pod.namespace().unwrap_or_default());
+    let params = PatchParams::default();
+    pods.patch_status(&pod.name_any(), &params, &Patch::Merge(status))
+        .await
+        .context("reporting the pod's end")?;
+    Ok(())
 }
 
 /// Writes a pod's status.

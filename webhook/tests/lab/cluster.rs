@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use l2lb_lab::{Lab, Process, Spec, place};
+use l2lb_lab::{Lab, Process, Spec};
 use serde_json::json;
 
 /// The control plane's address, where the webhook listens.
@@ -27,9 +27,15 @@ pub async fn start(lab: &Lab, ports: &[u16], more: &[&str]) -> Result<Vec<Proces
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
         "metadata": {"name": "metallb-system"}});
     lab.apply(&namespace.to_string()).await?;
-    let deploy = place::workspace().join("webhook/deploy");
-    lab.apply_file(deploy.join("rbac.yaml")).await?;
-    lab.apply_file(deploy.join("webhooks.yaml")).await?;
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": "l2lb-system"}});
+    lab.apply(&namespace.to_string()).await?;
+    lab.apply_templates(&[
+        "webhook/rbac.yaml",
+        "webhook/certificate.yaml",
+        "webhook/configurations.yaml",
+    ])
+    .await?;
     let service = json!({"apiVersion": "v1", "kind": "Service",
         "metadata": {"name": "l2lb-webhook", "namespace": "l2lb-system"},
         "spec": {"ports": [{"name": "https", "port": 443}]}});

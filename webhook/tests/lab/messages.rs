@@ -198,8 +198,7 @@ async fn child_services(lab: &Lab) -> Result<()> {
     let ours = "l2lb.io/slot: \"0\", l2lb.io/home: node-1";
     lab.apply(&child(80, ours)).await?;
     lab.apply(TENANT).await?;
-    lab.apply_file(place::workspace().join("webhook/deploy/child-service-policy.yaml"))
-        .await?;
+    lab.apply_templates(&["child-service-policy.yaml"]).await?;
     let deadline = std::time::Instant::now() + Duration::from_secs(20);
     loop {
         let wearing = child(80, ours).replace("kid-0", "cuckoo");

@@ -19,6 +19,20 @@ use crate::cluster;
 
 const RUN: Duration = Duration::from_secs(60);
 
+/// The right to create Secrets.
+const MAY_CREATE: &str = "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: create-secrets, namespace: l2lb-system}
+rules: [{apiGroups: [''], resources: [secrets], verbs: [create]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: create-secrets, namespace: l2lb-system}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: create-secrets}
+subjects: [{kind: ServiceAccount, name: l2lb-webhook, namespace: l2lb-system}]
+";
+
 pub async fn run(lab: Lab) -> Result<()> {
     let ports = [9443, 9444];
     let short = [
@@ -60,7 +74,9 @@ pub async fn run(lab: Lab) -> Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    // Also when it is deleted.
+    // Also when it is deleted, for those who may create it: the chart's
+    // webhook may not.
+    lab.apply(MAY_CREATE).await?;
     secrets
         .delete("l2lb-webhook-certificate", &Default::default())
         .await?;

@@ -1,0 +1,29 @@
+//! The Helm chart: what it renders, and its life in a real cluster.
+
+mod life;
+mod manifests;
+mod rights;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use l2lb_lab::{LabConfig, harness};
+use tokio::runtime::Handle;
+
+fn main() -> ExitCode {
+    let manifests = LabConfig {
+        tools: ["helm", "helm-unittest", "definitions"]
+            .map(str::to_owned)
+            .to_vec(),
+        ..LabConfig::api_only()
+    };
+    harness::run(vec![
+        harness::trial("manifests", manifests, manifests::are_valid),
+        harness::trial("life", life::config(), |lab| async move {
+            // On a thread of its own: its async closures are not Send.
+            let here = Handle::current();
+            tokio::task::spawn_blocking(move || here.block_on(life::run(lab))).await?
+        })
+        .timeout(Duration::from_secs(600)),
+    ])
+}
