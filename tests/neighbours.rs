@@ -214,6 +214,7 @@ async fn advertisements(lab: Lab) -> Result<()> {
     ensure!(message.contains("BGPAdvertisement routed"), "{message}");
     ensure_valid(&stage).await?;
     eprintln!("refused: {message}");
+    ipv6_beside_native_bgp(&stage).await?;
 
     // One that comes under a live pool: MetalLB's webhook denies it. Where that
     // is not asked, no address is dropped, and it is said.
@@ -252,6 +253,51 @@ async fn advertisements(lab: Lab) -> Result<()> {
     ensure!(slots == before, "{before:?} became {slots:?}");
     stage.reason("l2lb", "web", "Pinned", "Ok").await?;
     ensure_valid(&stage).await
+}
+
+/// MetalLB's native BGP mode knows no IPv6: a BGPAdvertisement that matches such
+/// a pool makes the whole configuration stale.
+async fn ipv6_beside_native_bgp(stage: &Stage) -> Result<()> {
+    let selects = |key: &str| json!({"matchLabels": {key: "six"}});
+    foreign(
+        stage,
+        "BGPAdvertisement",
+        "six",
+        json!({"ipAddressPoolSelectors": [selects("l2lb.io/pool"), selects("team")]}),
+    )
+    .await?;
+    stage
+        .pool(
+            "six",
+            json!({"addresses": ["2001:db8:1::100-2001:db8:1::10f"]}),
+        )
+        .await?;
+    let message = stage
+        .reason("l2pool", "six", "Accepted", "BGPAdvertisementConflict")
+        .await?;
+    ensure!(
+        message.contains("BGPAdvertisement six") && message.contains("IPv6"),
+        "{message}"
+    );
+    ensure_valid(stage).await?;
+    eprintln!("refused: {message}");
+
+    // What was spared: the same range in a pool made by hand.
+    let by_hand = json!({"apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool",
+        "metadata": {"name": "by-hand", "namespace": "metallb-system", "labels": {"team": "six"}},
+        "spec": {"addresses": ["2001:db8:1::100-2001:db8:1::10f"]}});
+    let said = stage.lab.apply(&by_hand.to_string()).await;
+    eprintln!("the same by hand: {said:?}");
+
+    delete(stage, "bgpadvertisement", "six").await?;
+    stage.reason("l2pool", "six", "Configured", "Ok").await?;
+    ensure_valid(stage).await?;
+    stage
+        .lab
+        .kubectl()
+        .run(["delete", "l2pool", "six"])
+        .await
+        .map(drop)
 }
 
 /// A node without a speaker, and pods on some nodes only.

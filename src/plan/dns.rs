@@ -20,11 +20,12 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::Value;
 
+use super::Plan;
 use super::change::Change;
 use super::environment::Standing;
+use super::load_balancer::earlier;
 use super::load_balancer::{Served, SlotPlan, Slots};
 use super::writing::hold_back;
-use super::{Plan, earlier};
 use crate::address::Family;
 use crate::api::condition::Verdict;
 use crate::api::{ConditionType, L2LoadBalancer, Reason, SlotPhase};

@@ -107,7 +107,7 @@ pub(crate) fn judge_bgp(
             return Err((
                 Reason::BGPAdvertisementConflict,
                 format!(
-                    "BGPAdvertisement {other} matches every pool, and MetalLB in native BGP mode \
+                    "BGPAdvertisement {other} matches this pool, and MetalLB in native BGP mode \
                      refuses its whole configuration when it matches IPv6 addresses: {remedy}"
                 ),
             ));
@@ -125,7 +125,7 @@ pub(crate) fn judge_bgp(
                 return Err((
                     Reason::BGPAdvertisementConflict,
                     format!(
-                        "BGPAdvertisement {other} matches every pool with aggregationLength \
+                        "BGPAdvertisement {other} matches this pool with aggregationLength \
                          {length}, and MetalLB refuses its whole configuration when that is \
                          shorter than a pool's prefix (/{shortest} for {range}): {remedy}"
                     ),

@@ -1,0 +1,276 @@
+//! Plans the whole world, and remembers what did not change since the last plan.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use serde_json::Value;
+
+use super::books::{Books, HeirCache};
+use super::environment::{Environment, NodeIds};
+use super::evenness::{self, LoadCache};
+use super::gate::{self, Gate};
+use super::load_balancer::earlier;
+use super::one::plan_load_balancer;
+use super::{
+    LoadBalancerPlan, Plan, PoolPlan, Stage, dns, metallb_objects, pool_status, service_changes,
+};
+use crate::address::{AddressRange, RangeSet};
+use crate::api::{FamilyCount, names};
+use crate::external_dns::Availability;
+use crate::metallb::Capabilities;
+use crate::world::{Evenness, Key, World};
+
+/// Makes plans, and remembers what did not change since the last one. A plan
+/// is the same with and without that memory.
+#[derive(Debug, Default)]
+pub struct Planner {
+    environment: Environment,
+    ids: NodeIds,
+    heirs: HeirCache,
+    memo: HashMap<Key, Memo>,
+    loads: LoadCache,
+    /// What MetalLB can do, and whether it is addressed under its old prefix.
+    metallb: (Capabilities, bool),
+    external_dns: Availability,
+}
+
+/// A load balancer's last plan and everything that it was made from.
+#[derive(Debug)]
+struct Memo {
+    revision: u64,
+    gate: Gate,
+    plan: Arc<LoadBalancerPlan>,
+}
+
+/// A load balancer that is to be planned, or was before.
+struct Work {
+    key: Key,
+    gate: Gate,
+    revision: u64,
+    kept: Option<Arc<LoadBalancerPlan>>,
+}
+
+/// From how many load balancers on all cores plan at once.
+const SEVERAL: usize = 2;
+
+/// Plans the load balancers that ask nothing of the books, which all share:
+/// those at rest, nearly all of them when a controller starts. Each can be
+/// planned by itself; the others get `None`.
+fn plan_ahead(
+    world: &World,
+    environment: &Environment,
+    ids: &NodeIds,
+    work: &[Work],
+) -> Vec<Option<LoadBalancerPlan>> {
+    let exists = |w: &&Work| w.kept.is_none() && world.children.contains_key(&w.key);
+    if work.iter().filter(exists).count() < SEVERAL {
+        return work.iter().map(|_| None).collect();
+    }
+    work.par_iter()
+        .map(|w| {
+            Some(w).filter(exists)?;
+            let mut heirs = HeirCache::default();
+            let mut books = Books::new(world, environment, ids, &mut heirs).closed();
+            let planned = plan_load_balancer(world, environment, &w.key, &w.gate, &mut books);
+            (!books.were_asked()).then_some(planned)
+        })
+        .collect()
+}
+
+impl Planner {
+    /// Plans the whole world.
+    pub fn plan(&mut self, world: &World) -> Plan {
+        let previous = std::mem::take(&mut self.environment);
+        let mut environment = Environment::read(world, &previous);
+        // What every load balancer depends on.
+        let metallb = (world.capabilities, world.needs_old_annotations());
+        let same_ground = environment.nodes == previous.nodes
+            && metallb == std::mem::replace(&mut self.metallb, metallb)
+            && world.external_dns == std::mem::replace(&mut self.external_dns, world.external_dns);
+        let gates: Vec<(Key, Gate)> = environment
+            .order
+            .clone()
+            .into_iter()
+            .map(|key| {
+                let gate = gate::judge(world, &mut environment, &previous, &key, &mut self.ids);
+                (key, gate)
+            })
+            .collect();
+        let mut memo = std::mem::take(&mut self.memo);
+        let mut plan = Plan {
+            next_deadline: environment.deadline,
+            ..Plan::default()
+        };
+        let work: Vec<Work> = gates
+            .into_iter()
+            .map(|(key, gate)| {
+                let revision = world.load_balancer_revision(&key);
+                let same = memo.remove(&key).filter(|m| {
+                    same_ground
+                        && m.revision == revision
+                        && m.plan.settled
+                        && m.plan.deadline.is_none_or(|at| at > world.now)
+                        && m.gate.is_same(&gate)
+                });
+                Work {
+                    key,
+                    gate,
+                    revision,
+                    kept: same.map(|m| m.plan),
+                }
+            })
+            .collect();
+        let mut heirs = std::mem::take(&mut self.heirs);
+        let ahead = plan_ahead(world, &environment, &self.ids, &work);
+        let mut books = Books::new(world, &environment, &self.ids, &mut heirs);
+        for (work, ahead) in work.into_iter().zip(ahead) {
+            let Work {
+                key,
+                gate,
+                revision,
+                kept,
+            } = work;
+            let planned = match kept {
+                Some(kept) => kept,
+                None => {
+                    let mut planned = match ahead {
+                        Some(planned) => planned,
+                        None => plan_load_balancer(world, &environment, &key, &gate, &mut books),
+                    };
+                    // What is remembered has nothing to write or to say.
+                    plan.changes.append(&mut planned.changes);
+                    plan.events.append(&mut planned.events);
+                    Arc::new(planned)
+                }
+            };
+            plan.next_deadline = earlier(plan.next_deadline, planned.deadline);
+            self.memo.insert(
+                key.clone(),
+                Memo {
+                    revision,
+                    gate,
+                    plan: Arc::clone(&planned),
+                },
+            );
+            plan.load_balancers.insert(key, planned);
+        }
+        self.heirs = heirs;
+        service_changes::abandoned(world, &mut plan);
+        dns::abandoned(world, &mut plan);
+        self.plan_pools(world, &environment, &mut plan);
+        plan.changes
+            .sort_by(|a, b| (a.stage, &a.object).cmp(&(b.stage, &b.object)));
+        let wanted: BTreeSet<(String, String)> = plan
+            .load_balancers
+            .values()
+            .filter_map(|p| p.set.clone())
+            .collect();
+        environment.drop_sets_except(&wanted);
+        self.environment = environment;
+        plan
+    }
+
+    /// How evenly the addresses of each pool lie on its nodes, by the plan that
+    /// was made last. It is asked for when nothing is left to do, and goes
+    /// back into the world: [`World::set_evenness`].
+    pub fn evenness(&mut self) -> BTreeMap<String, Evenness> {
+        let planned = self.memo.iter().filter_map(|(key, memo)| match &memo.gate {
+            Gate::Open(served) => Some((key, &**served, &memo.plan)),
+            _ => None,
+        });
+        let loads = self.loads.update(planned);
+        self.environment
+            .pools
+            .keys()
+            .map(|name| {
+                let of_this = loads.iter().filter(|(pool, _)| pool == name);
+                let evenness =
+                    evenness::of_pool(&self.environment, name, of_this.map(|(_, load)| &**load));
+                (name.clone(), evenness)
+            })
+            .collect()
+    }
+
+    fn plan_pools(&self, world: &World, environment: &Environment, plan: &mut Plan) {
+        let mut tallies: BTreeMap<&str, (FamilyCount, i64, Vec<AddressRange>)> = BTreeMap::new();
+        for planned in plan.load_balancers.values() {
+            let Some(pool) = &planned.pool else { continue };
+            let tally = tallies.entry(pool).or_default();
+            tally.0.ipv4 += planned.held.ipv4;
+            tally.0.ipv6 += planned.held.ipv6;
+            tally.1 += 1;
+            tally.2.extend(planned.outside.iter().copied());
+        }
+        let mut pools = BTreeMap::new();
+        let unused = unused_pools(world, plan);
+        plan.next_deadline = earlier(plan.next_deadline, unused.deadline);
+        let mut more = unused.changes;
+        let own = own_addresses(environment, plan);
+        let mut own_objects: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
+        for planned in plan.load_balancers.values() {
+            if let Some(pool) = &planned.pool {
+                let objects = own_objects.entry(pool).or_default();
+                objects.extend(planned.own_objects.iter().cloned());
+            }
+        }
+        for (name, view) in &environment.pools {
+            let (mut held, users, outside) = tallies.remove(name.as_str()).unwrap_or_default();
+            pool_status::count_others(world, view, &mut held);
+            let served = users_of(world, name);
+            let mut objects =
+                metallb_objects::plan(world, environment, view, &outside, &own, served);
+            let own = own_objects.remove(name.as_str());
+            objects.wanted.extend(own.into_iter().flatten());
+            plan.next_deadline = earlier(plan.next_deadline, objects.deadline);
+            // What is about to be gone needs no status.
+            let released = objects.changes.iter().any(|c| c.stage == Stage::Release);
+            more.extend(objects.changes);
+            let (status, change, events) = pool_status::plan(world, view, held, users);
+            more.extend(change.filter(|_| !released));
+            plan.events.extend(events);
+            pools.insert(
+                name.clone(),
+                PoolPlan {
+                    objects: objects.wanted,
+                    status,
+                },
+            );
+        }
+        let orphans = metallb_objects::orphans(world);
+        plan.next_deadline = earlier(plan.next_deadline, orphans.deadline);
+        plan.changes.extend(more);
+        plan.changes.extend(orphans.changes);
+        plan.pools = pools;
+    }
+}
+
+/// Every address that lies in a slot's own pool, or will.
+fn own_addresses(environment: &Environment, plan: &Plan) -> RangeSet {
+    let slots = plan.load_balancers.values().flat_map(|p| &p.slots);
+    slots
+        .filter(|s| s.has_own_pool())
+        .flat_map(|s| s.addresses.iter().copied())
+        .chain(environment.given.own())
+        .map(AddressRange::single)
+        .collect()
+}
+
+/// Own pools that no slot has any more: they go.
+fn unused_pools(world: &World, plan: &Plan) -> metallb_objects::PoolObjects {
+    let children = world.children.values().flat_map(|slots| slots.values());
+    let slots = plan.load_balancers.values().flat_map(|p| &p.slots);
+    let named = children.filter_map(|c| c.address_pool.as_deref());
+    let planned = slots.map(|s| s.address_pool.as_str());
+    let wanted = named.chain(planned).filter(|n| names::is_own_pool(n));
+    metallb_objects::unused_own(world, &wanted.collect())
+}
+
+/// Whether any Service, even one that is going, has an address of a pool.
+fn users_of(world: &World, pool: &str) -> bool {
+    world
+        .children
+        .values()
+        .flat_map(|slots| slots.values())
+        .any(|c| c.pool == pool)
+}

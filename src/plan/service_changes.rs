@@ -1,0 +1,126 @@
+//! The child Services of a load balancer, compared with those that exist.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::load_balancer::earlier;
+use super::{Action, Body, Cause, Change, LoadBalancerPlan, Plan, Stage, writing};
+use crate::api::{Reason, names};
+use crate::world::{Child, Key, Kind, ObjectRef, Stored, World};
+
+/// Children whose load balancer is no more: they go. One without an owner was
+/// left on purpose (`--cascade=orphan`) and stays.
+pub(super) fn abandoned(world: &World, plan: &mut Plan) {
+    for (key, children) in &world.children {
+        let gone = match world.load_balancers.get(key).map(Stored::metadata) {
+            None => true,
+            // While the garbage collector takes their owner from them, they have one.
+            Some(meta) => {
+                let orphans = meta.finalizers.iter().flatten().any(|f| f == "orphan");
+                meta.deletion_timestamp.is_some() && !orphans
+            }
+        };
+        if gone {
+            for child in children
+                .values()
+                .filter(|c| !c.terminating && c.owner.is_some())
+            {
+                plan.changes.push(deletion(child, Cause::Unwanted));
+            }
+        }
+    }
+}
+
+fn deletion(child: &Child, cause: Cause) -> Change {
+    Change {
+        stage: Stage::Withdraw,
+        object: ObjectRef {
+            kind: Kind::Service,
+            key: child.key.clone(),
+        },
+        action: Action::Delete {
+            uid: child.service.metadata.uid.clone(),
+            resource_version: child.service.metadata.resource_version.clone(),
+        },
+        cause,
+        pool: None,
+        content: 0,
+    }
+}
+
+/// `waiting` are the numbers of slots whose pools come first.
+pub(super) fn write_services(
+    world: &World,
+    key: &Key,
+    dropped: &[Arc<Child>],
+    waiting: &BTreeSet<u32>,
+    plan: &mut LoadBalancerPlan,
+) {
+    for child in dropped {
+        plan.changes.push(deletion(child, Cause::Retirement));
+    }
+    let Some(template) = &plan.template else {
+        return;
+    };
+    let terminating = world
+        .namespaces
+        .get(&key.namespace)
+        .is_some_and(|n| n.terminating);
+    let none = BTreeMap::new();
+    let children = world.children.get(key).unwrap_or(&none);
+    let mut changes = Vec::new();
+    // What was compared for one child need not be for those that are alike.
+    let mut as_wanted = None;
+    for slot in plan.slots.iter().filter(|s| !waiting.contains(&s.number)) {
+        let (cause, action, content) = match children.get(&slot.number) {
+            // It is going; its name is free when it is gone.
+            Some(child) if child.terminating => continue,
+            Some(child) => {
+                let alike = as_wanted == Some(child.common);
+                let difference = template.difference(slot, child, alike);
+                if alike && difference.is_none() {
+                    continue;
+                }
+                // Ports first: until those that are not ours have gone, the
+                // API server may refuse ours beside them.
+                if let Some(patch) = template.ports_patch(child) {
+                    let content = writing::content_of(&patch);
+                    (
+                        difference.unwrap_or(Cause::Drift),
+                        Action::Patch(patch.into()),
+                        content,
+                    )
+                } else if let Some(cause) = difference {
+                    let version = child.service.metadata.resource_version.clone();
+                    let body = Body::service(template, slot, version);
+                    (cause, Action::Apply(body), template.content(slot))
+                } else {
+                    as_wanted = Some(child.common);
+                    continue;
+                }
+            }
+            None if terminating => continue,
+            None if matches!(slot.blocked, Some((Reason::NameTaken, _))) => continue,
+            None => {
+                let body = Body::service(template, slot, None);
+                (Cause::New, Action::Create(body), template.content(slot))
+            }
+        };
+        let name = names::service_name(&key.name, slot.number);
+        let change = Change {
+            stage: Stage::Serve,
+            object: ObjectRef {
+                kind: Kind::Service,
+                key: Key::new(key.namespace.clone(), name),
+            },
+            action,
+            cause,
+            pool: Some(slot.address_pool.clone()),
+            content,
+        };
+        let (change, until) = writing::hold_back(world, change);
+        plan.deadline = earlier(plan.deadline, until);
+        changes.extend(change);
+    }
+    plan.changes.extend(changes);
+}

@@ -1,0 +1,224 @@
+//! The conditions of a load balancer that is served.
+
+use std::net::IpAddr;
+
+use crate::address::Family;
+use crate::api::condition::Verdict;
+use crate::api::{ConditionType, Reason, SlotPhase, names};
+use crate::plan::environment::{CandidateSet, Environment};
+use crate::plan::inference::INFERRED;
+use crate::plan::load_balancer::{CONFIRM, Served, SlotPlan, Slots};
+use crate::plan::own_pool;
+use crate::world::World;
+
+pub(super) fn allocated(world: &World, served: &Served, slots: &Slots) -> Verdict {
+    let kind = ConditionType::AddressesAllocated;
+    let pool = &served.pool;
+    if served.set.members.is_empty() && served.set.unidentifiable.is_empty() {
+        return Verdict::fails(
+            kind,
+            Reason::NoNodes,
+            format!(
+                "no node matches both spec.nodeSelector and that of L2AddressPool {}: label the \
+                 nodes or change a selector",
+                pool.name
+            ),
+        );
+    }
+    if let (true, Some(unidentifiable)) =
+        (served.set.members.is_empty(), unidentifiable(&served.set))
+    {
+        return Verdict::fails(kind, Reason::NodeNotIdentifiable, unidentifiable);
+    }
+    if let Some(unmet) = slots.unmet.first() {
+        if pool.terminating {
+            return Verdict::fails(
+                kind,
+                Reason::PoolTerminating,
+                format!(
+                    "L2AddressPool {} is being deleted and gives out no new addresses",
+                    pool.name
+                ),
+            );
+        }
+        let family = unmet.families.first().copied().unwrap_or(Family::IPv4);
+        let nodes: Vec<&str> = slots.unmet.iter().map(|u| u.node.as_str()).collect();
+        let capacity = pool.capacity(family);
+        return Verdict::fails(
+            kind,
+            Reason::AddressesExhausted,
+            format!(
+                "L2AddressPool {} has no free {family} address ({capacity} in all, {} in use): {} \
+                 needs {} more, for {} {}; add addresses to the pool or lower spec.maxNodes",
+                pool.name,
+                unmet.in_use,
+                served.key,
+                nodes.len(),
+                if nodes.len() == 1 { "node" } else { "nodes" },
+                nodes.join(", ")
+            ),
+        );
+    }
+    if let Some((reason, message)) = slots.slots.iter().find_map(|s| s.blocked.clone()) {
+        return Verdict::fails(kind, reason, message);
+    }
+    let pending = slots.slots.iter().filter(|s| !s.allocated).count();
+    if pending > 0 {
+        return Verdict::fails(
+            kind,
+            Reason::Pending,
+            format!("waiting for MetalLB to allocate the addresses of {pending} Services"),
+        );
+    }
+    if let Some((address, why)) = unavailable(world, served, slots) {
+        return Verdict::fails(
+            kind,
+            Reason::AddressUnavailable,
+            format!("{address} of spec.addresses {why}; other addresses are used instead"),
+        );
+    }
+    let count = slots.slots.len();
+    Verdict::holds(
+        kind,
+        format!("{count} of {count} slots have their addresses"),
+    )
+}
+
+/// An address of `spec.addresses` that somebody else has, or that the pool
+/// does not give out.
+fn unavailable(world: &World, served: &Served, slots: &Slots) -> Option<(IpAddr, String)> {
+    let wanted = served
+        .object
+        .spec
+        .addresses
+        .iter()
+        .filter_map(|a| a.parse::<IpAddr>().ok());
+    wanted.into_iter().find_map(|address| {
+        if slots.slots.iter().any(|s| s.addresses.contains(&address)) {
+            return None;
+        }
+        if !served.pool.ranges.contains(address) {
+            return Some((
+                address,
+                format!("is not in L2AddressPool {}", served.pool.name),
+            ));
+        }
+        let holder = world.holders(address).next()?;
+        Some((address, format!("is held by Service {holder}")))
+    })
+}
+
+pub(super) fn pinned(environment: &Environment, served: &Served, slots: &Slots) -> Verdict {
+    let kind = ConditionType::Pinned;
+    let fails = |reason, message: String| Verdict::fails(kind, reason, message);
+    if let Some(message) = unidentifiable(&served.set) {
+        return fails(Reason::NodeNotIdentifiable, message);
+    }
+    if let Some(advertisement) = &served.pool.conflict {
+        return fails(
+            Reason::ConflictingAdvertisement,
+            format!(
+                "L2Advertisement {advertisement} matches this pool and gives a node a weight of \
+                 100 or more, which ties with ours or outranks it: limit it to its own pools with spec.ipAddressPools"
+            ),
+        );
+    }
+    if !slots.held.is_empty() {
+        return fails(
+            Reason::RetirementHeld,
+            format!(
+                "{} of the nodes left at once ({}), which looks like a mistake in labels; their \
+                 addresses are kept. Bring the nodes back, or confirm with annotation \
+                 {CONFIRM}=true on the L2LoadBalancer",
+                slots.held.len(),
+                slots.held.join(", ")
+            ),
+        );
+    }
+    if let Some((reason, message)) = own_pool::verdict::pinned(environment, served, slots) {
+        return fails(reason, message);
+    }
+    for (phase, reason) in [
+        (SlotPhase::FailedOver, Reason::FailedOver),
+        (SlotPhase::Draining, Reason::Draining),
+        (SlotPhase::Retiring, Reason::Retiring),
+        (SlotPhase::Pending, Reason::Pending),
+    ] {
+        let away: Vec<&SlotPlan> = slots.slots.iter().filter(|s| s.phase == phase).collect();
+        // One that a person must act on comes first.
+        let first = away.iter().find(|s| s.reason.is_some()).or(away.first());
+        if let Some(first) = first {
+            let reason = first.reason.unwrap_or(reason);
+            let message = first.message.clone().unwrap_or_default();
+            return fails(
+                reason,
+                match away.len() {
+                    1 => message,
+                    n => format!("{message} (and {} more slots)", n - 1),
+                },
+            );
+        }
+    }
+    if slots.slots.is_empty() {
+        return fails(Reason::Pending, "there is no slot yet".to_owned());
+    }
+    let standbys = if slots.slots.iter().any(SlotPlan::has_own_pool) {
+        "every one has a standby"
+    } else if served.set.members.len() > 1 {
+        "every other balancer node stands by"
+    } else {
+        "there is no second balancer node to stand by"
+    };
+    Verdict::holds(
+        kind,
+        format!("every address is announced by its home; {standbys}"),
+    )
+}
+
+/// The first node that is selected and cannot be told apart, with the remedy.
+fn unidentifiable(set: &CandidateSet) -> Option<String> {
+    let (node, hostname) = set.unidentifiable.first()?;
+    Some(match hostname {
+        None => format!(
+            "node {node} has no label {0}, by which MetalLB could prefer it: kubectl label node \
+             {node} {0}={node}",
+            names::HOSTNAME
+        ),
+        Some(hostname) => format!(
+            "node {node} has the same label {}={hostname} as another node, so that MetalLB cannot \
+             prefer one of them: give each node its own",
+            names::HOSTNAME
+        ),
+    })
+}
+
+pub(super) fn ready(world: &World, slots: &Slots) -> Verdict {
+    let kind = ConditionType::Ready;
+    if slots.slots.is_empty() {
+        return Verdict::fails(kind, Reason::NotAnnounced, "there is no slot yet");
+    }
+    let dark: Vec<&SlotPlan> = slots.slots.iter().filter(|s| !s.live).collect();
+    match dark.first() {
+        None => {
+            let inferred = if world.capabilities.reports_announcers() {
+                ""
+            } else {
+                INFERRED
+            };
+            Verdict::holds(
+                kind,
+                format!("every address has a live announcer{inferred}"),
+            )
+        }
+        Some(first) => Verdict::fails(
+            kind,
+            Reason::NotAnnounced,
+            format!(
+                "{} of {} slots have no live announcer: {}",
+                dark.len(),
+                slots.slots.len(),
+                first.message.clone().unwrap_or_default()
+            ),
+        ),
+    }
+}

@@ -1,0 +1,123 @@
+//! What is said of a load balancer: phases, conditions, events.
+
+mod condition;
+mod event;
+mod phase;
+
+use std::net::IpAddr;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::environment::Environment;
+use super::load_balancer::{Served, SlotPlan, Slots};
+use crate::api::condition::Verdict;
+use crate::api::{ConditionType, L2LoadBalancerStatus};
+use crate::world::World;
+use condition::{allocated, pinned, ready};
+pub(super) use event::events;
+use phase::slot_status;
+pub(super) use phase::{describe, describe_frozen, name_slots};
+
+/// The status of a load balancer that is served.
+pub(super) fn served_status(
+    world: &World,
+    environment: &Environment,
+    served: &Served,
+    slots: &Slots,
+    dns: Option<Verdict>,
+) -> L2LoadBalancerStatus {
+    let accepted = Verdict::holds(
+        ConditionType::Accepted,
+        format!("served from L2AddressPool {}", served.pool.name),
+    );
+    let mut verdicts = vec![
+        accepted,
+        allocated(world, served, slots),
+        pinned(environment, served, slots),
+        ready(world, slots),
+    ];
+    verdicts.extend(dns);
+    let meta = &served.object.metadata;
+    build(
+        world,
+        environment,
+        &slots.slots,
+        slots.wanted,
+        verdicts,
+        served.object.status.as_ref().map_or(&[], |s| &s.conditions),
+        meta.generation,
+    )
+}
+
+/// The status of a load balancer that may not be served: what it has stays.
+pub(super) fn refused_status(
+    world: &World,
+    environment: &Environment,
+    verdict: &Verdict,
+    dns: Option<Verdict>,
+    slots: &Slots,
+    previous: &[Condition],
+    generation: Option<i64>,
+) -> L2LoadBalancerStatus {
+    let waiting = |kind| {
+        let message = "nothing is changed while the load balancer is not accepted";
+        if slots.slots.is_empty() || kind == ConditionType::AddressesAllocated {
+            Verdict::fails(kind, verdict.reason, message)
+        } else {
+            let mut judged = if kind == ConditionType::Ready {
+                ready(world, slots)
+            } else {
+                Verdict::fails(kind, verdict.reason, message)
+            };
+            judged.kind = kind;
+            judged
+        }
+    };
+    let mut verdicts = vec![
+        verdict.clone(),
+        waiting(ConditionType::AddressesAllocated),
+        waiting(ConditionType::Pinned),
+        waiting(ConditionType::Ready),
+    ];
+    verdicts.extend(dns);
+    build(
+        world,
+        environment,
+        &slots.slots,
+        slots.wanted,
+        verdicts,
+        previous,
+        generation,
+    )
+}
+
+fn build(
+    world: &World,
+    environment: &Environment,
+    slots: &[SlotPlan],
+    wanted: usize,
+    verdicts: Vec<Verdict>,
+    previous: &[Condition],
+    generation: Option<i64>,
+) -> L2LoadBalancerStatus {
+    let mut public: Vec<IpAddr> = slots
+        .iter()
+        .filter(|s| s.allocated)
+        .flat_map(|s| s.addresses.iter().copied())
+        .collect();
+    public.sort_unstable();
+    let live = slots
+        .iter()
+        .filter(|s| s.live && s.retire_at.is_none())
+        .count();
+    L2LoadBalancerStatus {
+        public_addresses: public.iter().map(ToString::to_string).collect(),
+        slots_ready: format!("{live}/{wanted}"),
+        slots: slots.iter().map(|s| slot_status(environment, s)).collect(),
+        conditions: verdicts
+            .into_iter()
+            .map(|v| v.into_condition(previous, world.now, generation))
+            .collect(),
+        observed_generation: generation,
+    }
+}
