@@ -7,5 +7,5 @@ cd "$(dirname "$0")/.."
 # programs, with the same optimisation, whenever it makes its benchmarks.
 cargo bench --package l2lb --bench plan
 # What only conducts the lab need not be fast.
-cargo build --package l2lb-bench
+cargo build --workspace --bins
 exec "${CARGO_TARGET_DIR:-target}/debug/l2lb-bench"

@@ -12,6 +12,8 @@ hack/tools/build.sh kubernetes "kubernetes-$older_kubernetes" helm "${versions[@
 # The programs that the trials start.
 cargo build --workspace --bins
 
-L2LB_TEST_METALLB=all cargo test --test versions
+# With --workspace, as everything else is built: other features would be
+# another build of every dependency.
+L2LB_TEST_METALLB=all cargo test --workspace --no-fail-fast --test versions --test nodes --test neighbours
 L2LB_LAB_KUBERNETES=$older_kubernetes cargo test --workspace --tests --no-fail-fast
 echo "the whole matrix passed"

@@ -1,7 +1,8 @@
 //! What works beside what: other advertisements, other classes, speakers that
 //! are missing, old or without the interface, pods on some nodes only. Each
 //! either works, or is refused before it harms, or is reported with the
-//! remedy. Who announces is seen by ARP from the client.
+//! remedy. Who announces is seen by ARP from the client. `L2LB_TEST_METALLB`
+//! brings trials of what was so in the versions that it names.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use serde_json::json;
 
 fn main() -> ExitCode {
     let usual = LabConfig::default;
-    harness::run(vec![
+    let mut trials = vec![
         harness::trial("advertisements", usual(), advertisements),
         harness::trial("speakers_and_pods", usual(), speakers_and_pods),
         harness::trial(
@@ -45,7 +46,34 @@ fn main() -> ExitCode {
             },
             speakers_older_than_definitions,
         ),
-    ])
+    ];
+    // What was so once, where `L2LB_TEST_METALLB` asks for it.
+    let on = |version: &str| LabConfig {
+        metallb: Some(version.to_owned()),
+        ..usual()
+    };
+    for version in harness::metallb_versions(&[]) {
+        match version.as_str() {
+            "0.14.9" => {
+                let silent = LabConfig {
+                    metallb_values: Some("{speaker: {memberlist: {enabled: false}}}".into()),
+                    ..on(&version)
+                };
+                trials.push(harness::trial(
+                    "old_without_memberlist",
+                    silent,
+                    old_without_memberlist,
+                ));
+            }
+            "0.14.8" => trials.push(harness::trial(
+                "ipv6_beside_any_bgp",
+                on(&version),
+                ipv6_beside_any_bgp,
+            )),
+            _ => {}
+        }
+    }
+    harness::run(trials)
 }
 
 async fn stage(lab: Lab, args: &[&str]) -> Result<Stage> {
@@ -65,19 +93,27 @@ async fn usual(lab: Lab) -> Result<Stage> {
     Ok(stage)
 }
 
+/// What the parts of MetalLB say that do not find their configuration valid,
+/// or have said nothing yet.
+async fn invalid_parts(stage: &Stage) -> Result<Vec<String>> {
+    let states = stage
+        .get(&["configurationstates", "-n", "metallb-system"])
+        .await?;
+    let items = states["items"].as_array().cloned().unwrap_or_default();
+    let missing = 4_usize.saturating_sub(items.len());
+    let bad = items.iter().filter(|s| s["status"]["result"] != "Valid");
+    Ok(bad
+        .map(ToString::to_string)
+        .chain(vec!["a part is silent".to_owned(); missing])
+        .collect())
+}
+
 /// Every part of MetalLB finds its configuration valid.
 async fn ensure_valid(stage: &Stage) -> Result<()> {
     let start = Instant::now();
     loop {
-        let states = stage
-            .get(&["configurationstates", "-n", "metallb-system"])
-            .await?;
-        let items = states["items"].as_array().cloned().unwrap_or_default();
-        let bad: Vec<_> = items
-            .iter()
-            .filter(|s| s["status"]["result"] != "Valid")
-            .collect();
-        if bad.is_empty() && items.len() >= 4 {
+        let bad = invalid_parts(stage).await?;
+        if bad.is_empty() {
             return Ok(());
         }
         ensure!(start.elapsed() < PATIENCE, "not valid: {bad:?}");
@@ -282,12 +318,23 @@ async fn ipv6_beside_native_bgp(stage: &Stage) -> Result<()> {
     ensure_valid(stage).await?;
     eprintln!("refused: {message}");
 
-    // What was spared: the same range in a pool made by hand.
+    // What was spared: the same range in a pool made by hand. MetalLB's webhook
+    // lets it in, and then no part of MetalLB takes any configuration.
     let by_hand = json!({"apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool",
         "metadata": {"name": "by-hand", "namespace": "metallb-system", "labels": {"team": "six"}},
         "spec": {"addresses": ["2001:db8:1::100-2001:db8:1::10f"]}});
-    let said = stage.lab.apply(&by_hand.to_string()).await;
-    eprintln!("the same by hand: {said:?}");
+    stage.lab.apply(&by_hand.to_string()).await?;
+    let start = Instant::now();
+    while !invalid_parts(stage)
+        .await?
+        .iter()
+        .any(|part| part.contains("ipv6"))
+    {
+        ensure!(start.elapsed() < PATIENCE, "MetalLB takes it");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    delete(stage, "ipaddresspool", "by-hand").await?;
+    ensure_valid(stage).await?;
 
     delete(stage, "bgpadvertisement", "six").await?;
     stage.reason("l2pool", "six", "Configured", "Ok").await?;
@@ -584,4 +631,60 @@ async fn speakers_older_than_definitions(lab: Lab) -> Result<()> {
         );
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
+}
+
+/// Up to MetalLB 0.14.9 speakers without memberlist announce nothing.
+async fn old_without_memberlist(lab: Lab) -> Result<()> {
+    let stage = stage(lab, &[]).await?;
+    stage
+        .pool("edge", json!({"addresses": ["192.0.2.100-192.0.2.119"]}))
+        .await?;
+    stage
+        .load_balancer("web", "edge", json!({}), json!({}))
+        .await?;
+    let message = stage
+        .reason("l2lb", "web", "Pinned", "MemberlistOff")
+        .await?;
+    ensure!(message.contains("speaker.memberlist.enabled"), "{message}");
+    let dark = stage.reason("l2lb", "web", "Ready", "NotAnnounced").await?;
+    ensure!(dark.contains("without memberlist"), "{dark}");
+    eprintln!("{dark}");
+    let slots = stage.slots("web").await?;
+    ensure!(slots.len() == 3, "{slots:?}");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    for address in slots.iter().flat_map(|s| &s.addresses) {
+        let by = stage.lab.who_answers(*address).await?;
+        ensure!(by.is_none(), "{by:?} answers for {address}");
+    }
+    Ok(())
+}
+
+/// Up to MetalLB 0.14.8 an IPv6 pool and a BGPAdvertisement, whatever it
+/// matches, make the whole configuration stale in native BGP mode.
+async fn ipv6_beside_any_bgp(lab: Lab) -> Result<()> {
+    let stage = stage(lab, &["--hold-down=1s"]).await?;
+    let routed = json!({"addresses": ["203.0.113.0/24"]});
+    foreign(&stage, "IPAddressPool", "routed", routed).await?;
+    let own = json!({"ipAddressPools": ["routed"]});
+    foreign(&stage, "BGPAdvertisement", "routed", own).await?;
+    let six = json!({"addresses": ["2001:db8:1::100-2001:db8:1::10f"]});
+    stage.pool("six", six).await?;
+    let message = stage
+        .reason("l2pool", "six", "Accepted", "BGPAdvertisementConflict")
+        .await?;
+    ensure!(message.contains("BGPAdvertisement (routed)"), "{message}");
+    eprintln!("refused: {message}");
+
+    // Everybody else is served, which a stale configuration would not.
+    stage
+        .pool("edge", json!({"addresses": ["192.0.2.100-192.0.2.119"]}))
+        .await?;
+    stage
+        .load_balancer("web", "edge", json!({}), json!({}))
+        .await?;
+    stage.at_home("web", 3).await?;
+
+    delete(&stage, "bgpadvertisement", "routed").await?;
+    stage.reason("l2pool", "six", "Configured", "Ok").await?;
+    Ok(())
 }

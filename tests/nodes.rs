@@ -1,13 +1,14 @@
 //! Each state that a node can be in, on a real cluster: who answers ARP for
 //! its address, what is said, and that it comes back. `tests/demo.rs` has
-//! cordoning and the loss of power under traffic.
+//! cordoning and the loss of power under traffic. `L2LB_TEST_METALLB` names the
+//! versions of MetalLB; the newest and one older one are the usual.
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use l2lb_demo::stage::{NAMESPACE, PATIENCE, PORT, Slot, Stage};
-use l2lb_lab::{Lab, LabConfig, harness};
+use l2lb_lab::{Lab, LabConfig, METALLB, harness};
 use serde_json::json;
 
 const EXCLUDE: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
@@ -15,27 +16,48 @@ const DRAIN: &str = "l2lb.io/drain";
 const RETIREMENT: Duration = Duration::from_secs(15);
 
 fn main() -> ExitCode {
-    let four = LabConfig {
-        nodes: 4,
-        ..LabConfig::default()
-    };
-    harness::run(vec![
-        harness::trial("nodes_that_stay", LabConfig::default(), nodes_that_stay),
-        harness::trial("nodes_that_leave", four, nodes_that_leave),
-    ])
+    let mut trials = Vec::new();
+    for version in harness::metallb_versions(&["0.15.2", METALLB]) {
+        let metallb = Some(version.clone());
+        // By NDP as by ARP.
+        let both = LabConfig {
+            metallb: metallb.clone(),
+            dual_stack: true,
+            ..LabConfig::default()
+        };
+        let name = harness::on_version("nodes_that_stay_on", &version);
+        trials.push(harness::trial(name, both, nodes_that_stay));
+        let four = LabConfig {
+            metallb,
+            nodes: 4,
+            ..LabConfig::default()
+        };
+        let name = harness::on_version("nodes_that_leave_on", &version);
+        trials.push(harness::trial(name, four, nodes_that_leave));
+    }
+    harness::run(trials)
 }
 
 async fn usual(lab: Lab, nodes: usize) -> Result<Stage> {
     let program = env!("CARGO_BIN_EXE_l2lb-controller").into();
     let stage = Stage::set(lab, program, &["--hold-down=1s"]).await?;
-    stage
-        .pool("edge", json!({"addresses": ["192.0.2.100-192.0.2.119"]}))
-        .await?;
+    let mut addresses = vec!["192.0.2.100-192.0.2.119"];
+    let mut service = json!({});
+    if stage.lab.config().dual_stack {
+        addresses.push("2001:db8::100-2001:db8::13f");
+        service = json!({"ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "RequireDualStack"});
+    }
+    let families = addresses.len();
+    stage.pool("edge", json!({"addresses": addresses})).await?;
     let retirement = json!({"retirementPeriod": format!("{}s", RETIREMENT.as_secs())});
     stage
-        .load_balancer("web", "edge", retirement, json!({}))
+        .load_balancer("web", "edge", retirement, service)
         .await?;
-    stage.at_home("web", nodes).await?;
+    let slots = stage.at_home("web", nodes).await?;
+    ensure!(
+        slots.iter().all(|s| s.addresses.len() == families),
+        "{slots:?}"
+    );
     Ok(stage)
 }
 

@@ -13,6 +13,7 @@ use l2lb::plan::{Planner, plan};
 use l2lb::simulate::Cluster;
 use l2lb::simulate::event;
 use l2lb::world::{Key, Kind, Node};
+use l2lb_lab::METALLB_VERSIONS;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -39,10 +40,9 @@ enum Event {
 }
 
 /// The versions of MetalLB that differ in what matters here.
-const VERSIONS: [&str; 6] = ["0.13.12", "0.14.8", "0.14.9", "0.15.2", "0.16.1", "0.16.2"];
 
 fn version(n: u8) -> Capabilities {
-    Capabilities::of_version(VERSIONS[usize::from(n)]).unwrap()
+    Capabilities::of_version(METALLB_VERSIONS[usize::from(n)]).unwrap()
 }
 
 /// A history that prints itself as a file for `kubectl l2lb simulate --events`.

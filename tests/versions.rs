@@ -2,8 +2,7 @@
 //! address at its home, failover, return, handover, and nothing left behind;
 //! and an upgrade of MetalLB under live addresses.
 //!
-//! `L2LB_TEST_METALLB` names the versions, by commas, or `all`; without it
-//! one older version is tested.
+//! `L2LB_TEST_METALLB` names the versions; without it one older one is tested.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -15,42 +14,32 @@ use k8s_openapi::api::core::v1::Service;
 use kube::api::{Api, ListParams};
 use l2lb::api::{L2LoadBalancer, SlotPhase, SlotStatus, names};
 use l2lb::metallb::{Capabilities, IpAddressPool, L2Advertisement};
-use l2lb_lab::{Lab, LabConfig, Process, Spec, harness};
+use l2lb_lab::{Lab, LabConfig, METALLB, METALLB_NAMESPACE, Process, Spec, harness};
 
-const ALL: [&str; 6] = ["0.13.12", "0.14.8", "0.14.9", "0.15.2", "0.16.1", "0.16.2"];
 const USUAL: &str = "0.15.2";
-const NEWEST: &str = "0.16.2";
 const NODES: u8 = 4;
 const PATIENCE: Duration = Duration::from_secs(90);
-const METALLB: &str = "metallb-system";
 
 fn main() -> ExitCode {
-    let asked = std::env::var("L2LB_TEST_METALLB").unwrap_or_default();
-    let versions: Vec<&str> = match asked.as_str() {
-        "" => vec![USUAL],
-        "all" => ALL.to_vec(),
-        list => list.split(',').map(str::trim).collect(),
-    };
     let mut trials = Vec::new();
-    for version in versions {
+    for version in harness::metallb_versions(&[USUAL]) {
         let config = LabConfig {
             nodes: NODES,
-            metallb: Some(version.to_owned()),
+            metallb: Some(version.clone()),
             ..LabConfig::default()
         };
-        let label = version.replace('.', "_");
-        let name: &'static str = Box::leak(format!("life_on_{label}").into_boxed_str());
-        let owned = version.to_owned();
+        let name = harness::on_version("life_on", &version);
+        let owned = version.clone();
         trials.push(harness::trial(name, config.clone(), move |lab| {
             life(lab, owned.clone())
         }));
-        if version != NEWEST {
+        if version != METALLB {
             let config = LabConfig {
                 nodes: 3,
-                metallb_later: vec![NEWEST.to_owned()],
+                metallb_later: vec![METALLB.to_owned()],
                 ..config
             };
-            let name: &'static str = Box::leak(format!("upgrade_from_{label}").into_boxed_str());
+            let name = harness::on_version("upgrade_from", &version);
             trials.push(harness::trial(name, config, upgrade));
         }
     }
@@ -321,8 +310,9 @@ async fn nothing_is_left(stage: &Stage) -> Result<()> {
     let start = Instant::now();
     loop {
         let services = stage.pools().await?;
-        let pools: Api<IpAddressPool> = Api::namespaced(client.clone(), METALLB);
-        let advertisements: Api<L2Advertisement> = Api::namespaced(client.clone(), METALLB);
+        let pools: Api<IpAddressPool> = Api::namespaced(client.clone(), METALLB_NAMESPACE);
+        let advertisements: Api<L2Advertisement> =
+            Api::namespaced(client.clone(), METALLB_NAMESPACE);
         let pools = pools.list_metadata(&ListParams::default()).await?.items;
         let advertisements = advertisements
             .list_metadata(&ListParams::default())
@@ -381,9 +371,9 @@ async fn upgrade(lab: Lab) -> Result<()> {
     tokio::time::sleep(Duration::from_secs(2)).await;
 
     let start = Instant::now();
-    stage.lab.install_metallb(NEWEST).await?;
+    stage.lab.install_metallb(METALLB).await?;
     println!(
-        "{from} to {NEWEST} took {:.1} s",
+        "{from} to {METALLB} took {:.1} s",
         start.elapsed().as_secs_f64()
     );
     // A joining node shows that the new one is at work.
@@ -403,7 +393,7 @@ async fn upgrade(lab: Lab) -> Result<()> {
             probe.failures(address(slot)?, start).len(),
         );
         println!(
-            "{from} to {NEWEST}: {} missed {failed} of {all} looks",
+            "{from} to {METALLB}: {} missed {failed} of {all} looks",
             slot.service
         );
     }

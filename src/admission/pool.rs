@@ -118,8 +118,12 @@ fn overlaps(
             ));
         }
     }
-    if let Err((_, message)) = neighbours::judge_bgp(world, name, &usable) {
+    if let Some(message) = neighbours::prefixes_beside_bgp(world, name, &usable) {
         say(message);
+    }
+    // Which mode MetalLB's BGP runs in, the webhook does not see; the planner does.
+    if let Some(message) = neighbours::ipv6_beside_bgp(world, name, &usable) {
+        drafts.push(Draft::warning(Rule::Overlap, field, message));
     }
 }
 

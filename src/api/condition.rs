@@ -97,6 +97,8 @@ reasons! {
     FailedOver,
     /// No MetalLB speaker runs on a home, so that a standby announces its address.
     SpeakerMissing,
+    /// The speakers run without memberlist, and MetalLB before 0.15 announces nothing then.
+    MemberlistOff,
     /// A home lacks the interfaces of the pool, so that a standby announces its address.
     InterfaceMissing,
     /// With externalTrafficPolicy Local a node with a ready pod announces, as the home has none.

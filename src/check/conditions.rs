@@ -77,6 +77,7 @@ fn severity(condition: &Condition) -> Option<Severity> {
         Reason::FailedOver,
         Reason::Draining,
         Reason::SpeakerMissing,
+        Reason::MemberlistOff,
         Reason::InterfaceMissing,
         Reason::NodeNotIdentifiable,
         Reason::ConflictingAdvertisement,

@@ -157,6 +157,8 @@ fn say(
                  -n {namespace} -o wide"
             ),
         ),
+        // Said once, of the speakers.
+        NodeState::NoMemberlist => return,
         NodeState::NoInterface => {
             let lacking = pools.iter().find_map(|p| {
                 let (nodes, interfaces) = facts.outlook.lacking(p)?;

@@ -101,6 +101,18 @@ impl Capabilities {
         self.l2_status && self.service_selectors
     }
 
+    /// Whether its speakers announce nothing while memberlist is switched off
+    /// (up to 0.14.9). Later ones take every node for alive then.
+    pub fn needs_memberlist(&self) -> bool {
+        self.installed && !self.pool_counters
+    }
+
+    /// Whether, in native BGP mode, any BGPAdvertisement makes it refuse every
+    /// IPv6 pool, not only those that it matches (up to 0.14.8).
+    pub fn bgp_forbids_ipv6(&self) -> bool {
+        self.installed && !self.new_annotations
+    }
+
     /// Whether its speakers announce nothing from a cordoned node: 0.14.9 alone.
     pub fn cordon_silences(&self) -> bool {
         self.installed && self.new_annotations && !self.pool_counters

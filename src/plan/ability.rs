@@ -26,6 +26,9 @@ pub(super) enum Trouble {
     NetworkUnavailable,
     /// No speaker runs on it.
     NoSpeaker,
+    /// Its speaker runs without memberlist, and is of a version that then
+    /// announces nothing.
+    NoMemberlist,
     /// It has none of the pool's interfaces.
     NoInterface,
 }
@@ -37,6 +40,7 @@ impl Trouble {
             Self::NotReady => "NotReady",
             Self::NetworkUnavailable => "NetworkUnavailable",
             Self::NoSpeaker => "SpeakerMissing",
+            Self::NoMemberlist => "MemberlistOff",
             Self::NoInterface => "InterfaceMissing",
         }
     }
@@ -46,6 +50,7 @@ impl Trouble {
         match self {
             Self::NotReady | Self::NetworkUnavailable => None,
             Self::NoSpeaker => Some(Reason::SpeakerMissing),
+            Self::NoMemberlist => Some(Reason::MemberlistOff),
             Self::NoInterface => Some(Reason::InterfaceMissing),
         }
     }
@@ -79,6 +84,9 @@ pub(super) fn of_node(world: &World, node: &Node) -> Ability {
         }
     } else if let SpeakerState::Running(speaker) = world.speakers.on(&node.name) {
         ability.since = node.since.max(speaker.since);
+        if !speaker.memberlist && world.capabilities.needs_memberlist() {
+            ability.trouble = Some(Trouble::NoMemberlist);
+        }
     }
     ability
 }

@@ -28,6 +28,9 @@ pub(crate) enum Barred {
     Cordoned,
     /// No speaker runs on it.
     NoSpeaker,
+    /// Its speaker runs without memberlist, and MetalLB is of a version that
+    /// then announces nothing.
+    NoMemberlist,
 }
 
 /// A node's part in an election.
@@ -163,10 +166,14 @@ fn barred(world: &World, running: Capabilities, node: &Node) -> Option<Barred> {
         Some(Barred::Excluded)
     } else if running.cordon_silences() && node.cordoned {
         Some(Barred::Cordoned)
-    } else if matches!(world.speakers.on(&node.name), SpeakerState::Away(_)) {
-        Some(Barred::NoSpeaker)
     } else {
-        None
+        match world.speakers.on(&node.name) {
+            SpeakerState::Away(_) => Some(Barred::NoSpeaker),
+            SpeakerState::Running(s) if !s.memberlist && running.needs_memberlist() => {
+                Some(Barred::NoMemberlist)
+            }
+            SpeakerState::Running(_) | SpeakerState::Unknown => None,
+        }
     }
 }
 

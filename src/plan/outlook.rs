@@ -35,6 +35,8 @@ pub(crate) enum NodeState {
     NetworkUnavailable,
     /// No speaker runs on it.
     NoSpeaker,
+    /// Its speaker runs without memberlist and announces nothing therefore.
+    NoMemberlist,
     /// It has none of a pool's interfaces.
     NoInterface,
     /// It is labelled against load balancers, or being deleted.
@@ -53,6 +55,7 @@ impl NodeState {
             Self::NotReady => "NotReady",
             Self::NetworkUnavailable => "NetworkUnavailable",
             Self::NoSpeaker => "SpeakerMissing",
+            Self::NoMemberlist => "MemberlistOff",
             Self::NoInterface => "InterfaceMissing",
             Self::Excluded => "Excluded",
             Self::NotIdentifiable => "NotIdentifiable",
@@ -66,6 +69,7 @@ impl From<Trouble> for NodeState {
             Trouble::NotReady => Self::NotReady,
             Trouble::NetworkUnavailable => Self::NetworkUnavailable,
             Trouble::NoSpeaker => Self::NoSpeaker,
+            Trouble::NoMemberlist => Self::NoMemberlist,
             Trouble::NoInterface => Self::NoInterface,
         }
     }

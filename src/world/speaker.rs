@@ -31,6 +31,8 @@ pub struct Speaker {
     pub load_balancer_class: String,
     /// It finds dead nodes by itself.
     pub memberlist: bool,
+    /// It speaks BGP itself, and not through FRR.
+    pub native_bgp: bool,
 }
 
 impl Speaker {
@@ -85,6 +87,7 @@ impl Speaker {
                 .and_then(|c| argument(c, "--lb-class="))
                 .unwrap_or_default(),
             memberlist: container.is_some_and(has_memberlist),
+            native_bgp: container.is_none_or(has_native_bgp),
         })
     }
 }
@@ -109,6 +112,14 @@ fn has_memberlist(container: &Container) -> bool {
             && (v.value_from.is_some() || v.value.as_ref().is_some_and(|v| !v.is_empty()))
     };
     container.env.iter().flatten().any(bound) || argument(container, "--ml-bindaddr=").is_some()
+}
+
+/// It does unless it is told otherwise.
+fn has_native_bgp(container: &Container) -> bool {
+    let mut variables = container.env.iter().flatten();
+    let mode = variables.find(|v| v.name == "METALLB_BGP_TYPE");
+    mode.and_then(|v| v.value.as_deref())
+        .is_none_or(|mode| mode == "native")
 }
 
 /// What is known of the speaker of a node.
@@ -251,6 +262,13 @@ impl InterfaceFailure {
 }
 
 impl World {
+    /// Whether MetalLB's BGP may be the native one: unless every speaker that
+    /// runs says otherwise.
+    pub fn bgp_may_be_native(&self) -> bool {
+        let mut running = self.speakers.running().peekable();
+        running.peek().is_none() || running.any(|s| s.native_bgp)
+    }
+
     /// The classes of Services that the running speakers serve, sorted.
     pub fn served_classes(&self) -> Vec<&str> {
         let mut classes: Vec<&str> = self

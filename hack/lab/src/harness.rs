@@ -14,7 +14,9 @@
 //! The test needs `harness = false` in Cargo.toml. It takes the usual
 //! arguments of a Rust test: filters, `--list`, `--test-threads`. A trial's
 //! output is shown if it fails, with the last lines of every log of its lab;
-//! set `L2LB_LAB_SHOW=1` to see it as it comes.
+//! set `L2LB_LAB_SHOW=1` to see it as it comes. `L2LB_TEST_METALLB` names the
+//! versions of MetalLB for trials that are made for several: `all`, or some by
+//! commas.
 
 use std::future::Future;
 use std::io::Read;
@@ -38,6 +40,26 @@ const SHOW: &str = "L2LB_LAB_SHOW";
 const TAIL: usize = 25;
 /// How long a lab gets to say why it failed before it is killed.
 const LAST_WORDS: Duration = Duration::from_secs(20);
+
+/// Names the versions of MetalLB that trials are made for, by commas, or `all`.
+const VERSIONS: &str = "L2LB_TEST_METALLB";
+
+/// The versions of MetalLB to test with: those that `L2LB_TEST_METALLB` names,
+/// else the usual ones.
+pub fn metallb_versions(usual: &[&str]) -> Vec<String> {
+    let owned = |all: &[&str]| all.iter().map(|v| (*v).to_owned()).collect();
+    match std::env::var(VERSIONS).unwrap_or_default().as_str() {
+        "" => owned(usual),
+        "all" => owned(&crate::METALLB_VERSIONS),
+        list => list.split(',').map(|v| v.trim().to_owned()).collect(),
+    }
+}
+
+/// The name of a trial on one version of MetalLB.
+pub fn on_version(what: &str, version: &str) -> &'static str {
+    // As long as the process, like every trial's name.
+    Box::leak(format!("{what}_{}", version.replace('.', "_")).into_boxed_str())
+}
 
 type Body = dyn Fn(Lab) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> + Send + Sync;
 

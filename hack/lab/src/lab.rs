@@ -22,6 +22,9 @@ use crate::{control_plane, enter, logs, metallb, node, place, sandbox};
 
 /// The version of MetalLB that labs use unless told otherwise.
 pub const METALLB: &str = "0.16.2";
+/// Every MetalLB that can be built, oldest first.
+pub const METALLB_VERSIONS: [&str; 6] =
+    ["0.13.12", "0.14.8", "0.14.9", "0.15.2", "0.16.1", METALLB];
 
 /// What a lab consists of.
 #[derive(Debug, Clone)]

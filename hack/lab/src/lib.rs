@@ -49,7 +49,7 @@ pub mod topology;
 pub use enter::{Interrupt, enter, enter_with, is_inside};
 pub use http::{Connection, Response};
 pub use kubectl::Kubectl;
-pub use lab::{Image, Lab, LabConfig, METALLB};
+pub use lab::{Image, Lab, LabConfig, METALLB, METALLB_VERSIONS};
 pub use logs::{Request, log_tails, log_to_stderr};
 pub use metallb::NAMESPACE as METALLB_NAMESPACE;
 pub use netns::Netns;

@@ -190,6 +190,9 @@ pub(super) fn unfit(world: &World, node: &str) -> Option<String> {
             format!("node {node} has no network (its condition NetworkUnavailable is True)")
         }
         NodeState::NoSpeaker => format!("no MetalLB speaker runs on node {node}"),
+        NodeState::NoMemberlist => {
+            format!("the speaker of node {node} runs without memberlist and announces nothing")
+        }
         NodeState::NoInterface => format!("node {node} lacks the interfaces of its pool"),
         NodeState::Excluded => format!(
             "node {node} is labelled {}, or being deleted",

@@ -471,6 +471,10 @@ fn sentence(world: &World, barred: Barred) -> String {
             "no MetalLB speaker runs on it (kubectl get pods -n {} -o wide)",
             world.options.metallb_namespace
         ),
+        Barred::NoMemberlist => {
+            "its speaker runs without memberlist, and MetalLB before 0.15 announces nothing then"
+                .to_owned()
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::api::{L2LoadBalancerStatus, SlotPhase};
-use crate::metallb::election;
+use crate::metallb::{Capabilities, election};
 use crate::plan::{Plan, Planner};
 use crate::simulate::Cluster;
 use crate::world::{Key, Kind, ObjectRef, Stored};
@@ -54,12 +54,17 @@ impl Stage {
 
     /// Starts a node's speaker, or starts it anew.
     fn speaker(&mut self, node: &str) {
+        let memberlist = json!([{"name": "METALLB_ML_BIND_ADDR", "value": "192.0.2.1"}]);
+        self.speaker_with(node, &memberlist);
+    }
+
+    fn speaker_with(&mut self, node: &str, environment: &Value) {
         let now = self.cluster.world.now;
         let pod = json!({
             "metadata": {"name": format!("speaker-{node}"), "namespace": "metallb-system",
                 "labels": {"app.kubernetes.io/component": "speaker"}},
             "spec": {"nodeName": node, "containers": [{"name": "speaker", "image": "speaker:v0.16.1",
-                "env": [{"name": "METALLB_ML_BIND_ADDR", "value": "192.0.2.1"}]}]},
+                "env": environment}]},
             "status": {"phase": "Running", "containerStatuses": [{"name": "speaker", "image": "",
                 "imageID": "", "ready": true, "restartCount": 0,
                 "state": {"running": {"startedAt": now}}}]},
@@ -180,6 +185,34 @@ impl Stage {
 
 fn plain() -> Stage {
     Stage::set(json!({}), json!({}))
+}
+
+#[test]
+fn without_memberlist_old_speakers_announce_nothing() {
+    for (version, announces) in [("0.14.9", false), ("0.15.2", true)] {
+        let capabilities = Capabilities::of_version(version).unwrap();
+        let mut stage = Stage {
+            cluster: Cluster::with_metallb(start(), capabilities),
+            planner: Planner::default(),
+        };
+        for node in NODES {
+            stage.cluster.add_node(node, &[]);
+            stage.speaker_with(node, &json!([]));
+        }
+        stage.pool(json!({}));
+        let key = Key::new("shop", "web");
+        stage.cluster.add_load_balancer(&key, "edge", &json!({}));
+        stage.settle();
+        assert_eq!(stage.status().slots.len(), 3);
+        let (reason, message) = stage.condition("Ready");
+        if announces {
+            assert_eq!(reason, "Ok", "{version}: {message}");
+        } else {
+            assert_eq!(reason, "NotAnnounced", "{version}: {message}");
+            assert!(message.contains("runs without memberlist"), "{message}");
+            assert_eq!(stage.reason("Pinned"), "MemberlistOff");
+        }
+    }
 }
 
 #[test]

@@ -130,6 +130,10 @@ fn sentence(trouble: Trouble, world: &World, served: &Served, home: &str) -> Str
             "no MetalLB speaker runs on node {home} (see kubectl get pods -n {namespace} -o wide; \
              its DaemonSet must select the node and tolerate its taints)"
         ),
+        Trouble::NoMemberlist => format!(
+            "the speaker of node {home} runs without memberlist, and MetalLB before 0.15 announces \
+             nothing then (switch it on, speaker.memberlist.enabled in its chart, or upgrade MetalLB)"
+        ),
         Trouble::NoInterface => format!(
             "node {home} has no interface {} (spec.interfaces of L2AddressPool {}; when it has one, \
              start its speaker in namespace {namespace} anew, or leave the node out of the pool's \
