@@ -34,6 +34,8 @@ test: tools ## Everything that must pass: formatting, lints, all tests, generate
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
+	$(CARGO) test --workspace --no-run
+	@$(BIN)/l2lb-release image
 	$(CARGO) test --workspace --no-fail-fast
 	@echo "all tests passed"
 
@@ -48,6 +50,18 @@ bench: tools ## Measure the planner and the time to the first ARP answer; writes
 .PHONY: failover
 failover: tools build ## Measure what a node's death does to clients, beside plain MetalLB; writes target/bench/failover.json
 	@$(BIN)/l2lb-bench failover
+
+.PHONY: image
+image: build ## Build the images as OCI layouts, without a container daemon
+	@$(BIN)/l2lb-release image
+
+.PHONY: release
+release: tools build ## Build everything that a release hands out, into dist/ (URL=..., REGISTRY=...)
+	@$(BIN)/l2lb-release all $(if $(URL),--url $(URL)) $(if $(REGISTRY),--registry $(REGISTRY))
+
+.PHONY: reproducible
+reproducible: tools build ## Build a release here and in a clone elsewhere, and compare
+	hack/reproducible.sh
 
 .PHONY: generate
 generate: ## Write the generated files anew (crds/, docs/reference.md, the chart's README)
