@@ -30,10 +30,11 @@ lab: tools build ## A shell in a real cluster with MetalLB and l2lb-controller t
 	@$(BIN)/l2lb-lab shell
 
 .PHONY: test
-test: tools ## Everything that must pass: formatting, lints, all tests, generated files
+test: tools ## Everything that must pass: formatting, lints, licences, all tests, generated files
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
+	hack/tools/cargo-deny.sh --workspace check licenses bans sources
 	$(CARGO) test --workspace --no-run
 	@$(BIN)/l2lb-release image
 	$(CARGO) test --workspace --no-fail-fast
@@ -62,6 +63,12 @@ release: tools build ## Build everything that a release hands out, into dist/ (U
 .PHONY: reproducible
 reproducible: tools build ## Build a release here and in a clone elsewhere, and compare
 	hack/reproducible.sh
+
+.PHONY: advisories
+advisories: ## Look for known weaknesses of the dependencies (fetches a database from the internet)
+	@hack/tools/cargo-deny.sh --workspace fetch db || { echo "the database of advisories could not be fetched: \
+	this needs the internet, and make test does without" >&2; exit 1; }
+	hack/tools/cargo-deny.sh --workspace check --disable-fetch advisories
 
 .PHONY: generate
 generate: ## Write the generated files anew (crds/, docs/reference.md, the chart's README)
