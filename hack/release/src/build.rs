@@ -170,8 +170,9 @@ pub fn build(project: &Project, platform: &'static Platform, target: &Path) -> R
         .env(format!("CFLAGS_{name}"), c_flags.join(" "))
         // Folders may have spaces in their names.
         .env("CC_SHELL_ESCAPED_FLAGS", "1")
-        // Timestamps in C code, if there ever are any.
-        .env("SOURCE_DATE_EPOCH", project.seconds().to_string());
+        // Not the commit's time: what has C code in it would be compiled anew
+        // for each commit.
+        .env("SOURCE_DATE_EPOCH", "0");
     if let Some(linker) = platform.linker() {
         command
             .env(
