@@ -57,11 +57,11 @@ image: build ## Build the images as OCI layouts, without a container daemon
 	@$(BIN)/l2lb-release image
 
 .PHONY: release
-release: tools build ## Build everything that a release hands out, into dist/ (URL=..., REGISTRY=...)
+release: build ## Build everything that a release hands out, into dist/ (URL=..., REGISTRY=...)
 	@$(BIN)/l2lb-release all $(if $(URL),--url $(URL)) $(if $(REGISTRY),--registry $(REGISTRY))
 
 .PHONY: reproducible
-reproducible: tools build ## Build a release here and in a clone elsewhere, and compare
+reproducible: build ## Build a release here and in a clone elsewhere, and compare
 	hack/reproducible.sh
 
 .PHONY: advisories

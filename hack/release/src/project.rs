@@ -47,8 +47,8 @@ impl Project {
             Err(_) => match committed {
                 Some(seconds) => seconds,
                 None => bail!(
-                    "{} is no git repository with a commit, whose time a release bears: set \
-                     SOURCE_DATE_EPOCH to the seconds since 1970 of its sources",
+                    "git knows no commit of {}, and a release bears a commit's time: set \
+                     SOURCE_DATE_EPOCH to the seconds since 1970 at which the sources are from",
                     root.display()
                 ),
             },

@@ -124,22 +124,27 @@ pub fn bill(
 
     let mut components = BTreeMap::new();
     let mut dependencies = BTreeMap::new();
-    let mut needed_by_itself = vec![reference(root)];
+    let mut needed_by_itself = Vec::new();
     let found = packages.closure(&root.id)?;
     for (id, linked) in &found {
         let package = packages.package(id)?;
+        let mut needs: Vec<String> = packages
+            .edges(id)
+            .map(|(id, _)| Ok(reference(packages.package(id)?)))
+            .collect::<Result<_>>()?;
+        // A program is its package.
+        if *id == root.id {
+            needed_by_itself.append(&mut needs);
+            continue;
+        }
+        needs.sort();
+        dependencies.insert(reference(package), needs);
         let scope = if *linked {
             Scope::Required
         } else {
             Scope::Excluded
         };
         components.insert(reference(package), of(package, scope)?);
-        let mut needs: Vec<String> = packages
-            .edges(id)
-            .map(|(id, _)| Ok(reference(packages.package(id)?)))
-            .collect::<Result<_>>()?;
-        needs.sort();
-        dependencies.insert(reference(package), needs);
     }
     let mut more = toolchain(built)?;
     if program.in_image {
@@ -150,6 +155,7 @@ pub fn bill(
         needed_by_itself.push(name.clone());
         components.insert(name, component);
     }
+    needed_by_itself.sort();
     dependencies.insert(itself.bom_ref.clone().unwrap_or_default(), needed_by_itself);
 
     let bom = Bom {

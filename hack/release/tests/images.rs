@@ -124,8 +124,14 @@ fn an_image_has_its_bill_of_materials() {
 
         let itself = bom.metadata.unwrap().component.unwrap();
         let file = std::fs::read(root.join(program.name)).unwrap();
-        assert_eq!(itself.hashes.unwrap().0[0].content.0, sha256(&file));
+        assert_eq!(
+            itself.hashes.as_ref().unwrap().0[0].content.0,
+            sha256(&file)
+        );
         let components = bom.components.unwrap().0;
+        let references: BTreeSet<_> = components.iter().map(|c| &c.bom_ref).collect();
+        assert_eq!(references.len(), components.len());
+        assert!(!references.contains(&itself.bom_ref));
         for component in &components {
             assert!(component.licenses.is_some(), "{}", component.name);
             let is_ours = component.name.starts_with("l2lb");

@@ -95,9 +95,11 @@ async fn images_serve(lab: Lab) -> Result<()> {
     );
 
     lab.deploy_backend("default", "web", 8090).await?;
+    let wait = ["wait", "--for=condition=Ready", "--timeout=60s"];
+    lab.apply(POOL).await?;
+    kubectl.run(wait.iter().chain(&["l2pool/edge"])).await?;
     lab.apply(LOAD_BALANCER).await?;
-    let ready = ["wait", "--for=condition=Ready", "--timeout=60s", "l2lb/web"];
-    kubectl.run(ready).await?;
+    kubectl.run(wait.iter().chain(&["l2lb/web"])).await?;
     let addresses = "jsonpath={.status.publicAddresses[*]}";
     let addresses = kubectl.run(["get", "l2lb", "web", "-o", addresses]).await?;
     let addresses: Vec<&str> = addresses.split_whitespace().collect();
@@ -107,18 +109,26 @@ async fn images_serve(lab: Lab) -> Result<()> {
         lab.wait_for_http(address, 80, PATIENCE).await?;
     }
     // The webhook is at work, too.
-    let denied = lab.apply(&LOAD_BALANCER.replace("edge}", "none}")).await;
-    ensure!(denied.is_err(), "a pool that does not exist is let in");
+    let denied = lab
+        .apply(&LOAD_BALANCER.replace("name: web", "name: other"))
+        .await;
+    ensure!(
+        denied
+            .as_ref()
+            .is_err_and(|e| e.to_string().contains("has 2 free")),
+        "a load balancer for which there are no addresses: {denied:?}"
+    );
     Ok(())
 }
 
-const LOAD_BALANCER: &str = "
+const POOL: &str = "
 apiVersion: l2lb.io/v1alpha1
 kind: L2AddressPool
 metadata: {name: edge}
 spec:
   addresses: [192.0.2.100-192.0.2.104]
----
+";
+const LOAD_BALANCER: &str = "
 apiVersion: l2lb.io/v1alpha1
 kind: L2LoadBalancer
 metadata: {name: web, namespace: default}
