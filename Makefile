@@ -30,10 +30,13 @@ lab: tools build ## A shell in a real cluster with MetalLB and l2lb-controller t
 	@$(BIN)/l2lb-lab shell
 
 .PHONY: test
-test: tools ## Everything that must pass: formatting, lints, all tests, generated files
+test: tools ## Everything that must pass: formatting, lints, licences, all tests, generated files
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
+	hack/tools/cargo-deny.sh --workspace check licenses bans sources
+	$(CARGO) test --workspace --no-run
+	@$(BIN)/l2lb-release image
 	$(CARGO) test --workspace --no-fail-fast
 	@echo "all tests passed"
 
@@ -48,6 +51,24 @@ bench: tools ## Measure the planner and the time to the first ARP answer; writes
 .PHONY: failover
 failover: tools build ## Measure what a node's death does to clients, beside plain MetalLB; writes target/bench/failover.json
 	@$(BIN)/l2lb-bench failover
+
+.PHONY: image
+image: build ## Build the images as OCI layouts, without a container daemon
+	@$(BIN)/l2lb-release image
+
+.PHONY: release
+release: build ## Build everything that a release hands out, into dist/ (URL=..., REGISTRY=...)
+	@$(BIN)/l2lb-release all $(if $(URL),--url $(URL)) $(if $(REGISTRY),--registry $(REGISTRY))
+
+.PHONY: reproducible
+reproducible: build ## Build a release here and in a clone elsewhere, and compare
+	hack/reproducible.sh
+
+.PHONY: advisories
+advisories: ## Look for known weaknesses of the dependencies (fetches a database from the internet)
+	@hack/tools/cargo-deny.sh --workspace fetch db || { echo "the database of advisories could not be fetched: \
+	this needs the internet, and make test does without" >&2; exit 1; }
+	hack/tools/cargo-deny.sh --workspace check --disable-fetch advisories
 
 .PHONY: generate
 generate: ## Write the generated files anew (crds/, docs/reference.md, the chart's README)

@@ -24,6 +24,7 @@ pub fn config() -> LabConfig {
     let image = |name: &str| Image {
         repository: name.to_owned(),
         program: controller.with_file_name(name),
+        root: None,
     };
     LabConfig {
         audit: true,

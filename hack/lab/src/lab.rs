@@ -70,8 +70,12 @@ pub struct LabConfig {
 pub struct Image {
     /// The image's name; without a tag it is for every tag.
     pub repository: String,
-    /// The file to run.
+    /// The file to run; of an unpacked image, its path in it.
     pub program: PathBuf,
+    /// The folder that the image is unpacked in, once a pod wants it: then a
+    /// container sees this alone, as the user that its pod names. Without it
+    /// containers see the machine's libraries.
+    pub root: Option<PathBuf>,
 }
 
 impl Default for LabConfig {

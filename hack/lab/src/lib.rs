@@ -45,6 +45,7 @@ mod sandbox;
 mod segment;
 mod tools;
 pub mod topology;
+mod unpacked;
 
 pub use enter::{Interrupt, enter, enter_with, is_inside};
 pub use http::{Connection, Response};

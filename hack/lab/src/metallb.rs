@@ -38,6 +38,7 @@ pub(crate) fn images(version: &str) -> Vec<Image> {
         .map(|program| Image {
             repository: format!("quay.io/metallb/{program}:v{version}"),
             program: place::tool(&component(version), program),
+            root: None,
         })
         .to_vec()
 }

@@ -15,11 +15,12 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use crate::cluster::Cluster;
 use crate::control_plane;
 use crate::kubelet::Volumes;
+use crate::lab::Image;
 use crate::place;
 use crate::pod::PodContext;
 use crate::process::Spec;
-use crate::tools;
 use crate::topology::CONTROL_PLANE;
+use crate::{tools, unpacked};
 
 /// Where every pod finds its ServiceAccount's token.
 const SERVICE_ACCOUNT: &str = "var/run/secrets/kubernetes.io/serviceaccount";
@@ -50,7 +51,17 @@ impl Sandbox {
             mounts: Vec::new(),
             written: BTreeMap::new(),
         };
-        for name in SYSTEM {
+        let images = pod
+            .spec
+            .iter()
+            .flat_map(|spec| &spec.containers)
+            .filter_map(|container| find(cluster, container).ok());
+        let roots: Vec<&Path> = images.filter_map(|image| image.root.as_deref()).collect();
+        for root in &roots {
+            unpacked::copy(root, &sandbox.root)?;
+        }
+        let system: &[&str] = if roots.is_empty() { &SYSTEM } else { &[] };
+        for name in system {
             let from = Path::new("/").join(name);
             let to = sandbox.root.join(name);
             if from.is_symlink() {
@@ -65,7 +76,9 @@ impl Sandbox {
                 sandbox.bind(&from, &to)?;
             }
         }
-        create_dir(&sandbox.root.join("tmp"))?;
+        if roots.is_empty() {
+            create_dir(&sandbox.root.join("tmp"))?;
+        }
         let ca = std::fs::read(control_plane::pki().join("ca.crt")).context("reading the CA")?;
         for (name, data) in [
             ("token", token.into_bytes()),
@@ -161,22 +174,21 @@ impl Sandbox {
         container: &Container,
         volumes: &Volumes,
     ) -> Result<Spec> {
-        let image = container.image.as_deref().unwrap_or_default();
-        let name = repository(image);
-        let found = cluster
-            .images
-            .iter()
-            .find(|candidate| candidate.repository == image || candidate.repository == name)
-            .with_context(|| format!("the lab has no image {image}"))?;
-        let folder = found
-            .program
-            .parent()
-            .context("the image's program has no folder")?;
-        self.bind(folder, &self.root.join("l2lb"))?;
-        let program = found
-            .program
-            .file_name()
-            .context("the image's program has no name")?;
+        let found = find(cluster, container)?;
+        let program = if found.root.is_some() {
+            found.program.clone()
+        } else {
+            let folder = found
+                .program
+                .parent()
+                .context("the image's program has no folder")?;
+            self.bind(folder, &self.root.join("l2lb"))?;
+            let name = found
+                .program
+                .file_name()
+                .context("the image's program has no name")?;
+            Path::new("/l2lb").join(name)
+        };
 
         let mut env: BTreeMap<String, String> = BTreeMap::from([
             ("KUBERNETES_SERVICE_HOST".into(), CONTROL_PLANE.to_string()),
@@ -195,9 +207,15 @@ impl Sandbox {
             .chain(container.args.iter().flatten());
         let args: Vec<String> = command.map(|argument| expand(argument, &env)).collect();
         let chroot = tools::on_path("chroot").context("chroot is missing")?;
+        // The others, MetalLB's speakers for one, need capabilities.
+        let user = if found.root.is_some() {
+            unpacked::user(context)?
+        } else {
+            None
+        };
         let mut spec = Spec::new(format!("{}-{}", container.name, context.node), chroot)
-            .args([self.root.as_os_str()])
-            .args([Path::new("/l2lb").join(program)])
+            .args(user.map(|user| format!("--userspec={user}")))
+            .args([self.root.as_os_str(), program.as_os_str()])
             .args(args);
         spec.env = env.into_iter().collect();
         Ok(spec)
@@ -218,6 +236,17 @@ impl Sandbox {
 
 fn create_dir(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path).with_context(|| format!("creating {}", path.display()))
+}
+
+/// What a container's image stands for.
+fn find<'a>(cluster: &'a Cluster, container: &Container) -> Result<&'a Image> {
+    let image = container.image.as_deref().unwrap_or_default();
+    let name = repository(image);
+    cluster
+        .images
+        .iter()
+        .find(|candidate| candidate.repository == image || candidate.repository == name)
+        .with_context(|| format!("the lab has no image {image}"))
 }
 
 /// An image's name without its tag and digest.

@@ -1,0 +1,138 @@
+//! The images in a real cluster: installed from the chart's package, and with
+//! nothing to see but what is in them.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use l2lb_lab::{Image, Lab, LabConfig, harness, place};
+use l2lb_release::build::PROGRAMS;
+use l2lb_release::project::Project;
+use l2lb_release::unpack::Layout;
+use l2lb_release::{artefacts, chart};
+
+const NAMESPACE: &str = "--namespace=l2lb-system";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn main() -> ExitCode {
+    let images = PROGRAMS.iter().filter(|program| program.in_image);
+    let config = LabConfig {
+        images: images
+            .map(|program| Image {
+                repository: program.name.to_owned(),
+                program: Path::new("/").join(program.name),
+                root: Some(unpacked(program.name)),
+            })
+            .collect(),
+        ..LabConfig::default()
+    };
+    harness::run(vec![
+        harness::trial("images_serve", config, images_serve).timeout(Duration::from_secs(300)),
+    ])
+}
+
+/// Where the lab sees an image's files.
+fn unpacked(name: &str) -> PathBuf {
+    Path::new("/run/lab/unpacked").join(name)
+}
+
+async fn images_serve(lab: Lab) -> Result<()> {
+    let project = Project::read(&place::workspace())?;
+    let mut flags = vec![NAMESPACE.to_owned(), "--create-namespace".to_owned()];
+    for program in PROGRAMS.iter().filter(|program| program.in_image) {
+        let layout = Layout::open(&artefacts::images_dir(&project).join(program.name))?;
+        let arch = match std::env::consts::ARCH {
+            "aarch64" => "arm64",
+            _ => "amd64",
+        };
+        let image = layout.image(arch)?;
+        image.unpack(&unpacked(program.name))?;
+        let part = program.name.trim_start_matches("l2lb-");
+        flags.push(format!("--set={part}.image.digest={}", image.digest));
+    }
+    // All pods of a node share its ports in the lab.
+    flags.push("--set=webhook.ports.http=8081".to_owned());
+
+    // The package is the folder.
+    let package = PathBuf::from("/run/lab/l2lb.tgz");
+    std::fs::write(&package, chart::package(&project)?)?;
+    let package = package.to_string_lossy();
+    let folder = Lab::chart();
+    let folder = folder.to_string_lossy();
+    let template = |chart| {
+        [
+            "template",
+            "l2lb",
+            chart,
+            NAMESPACE,
+            "--kube-version=v1.31.0",
+        ]
+    };
+    let (packed, plain) = (
+        lab.helm(template(&package)).await?,
+        lab.helm(template(&folder)).await?,
+    );
+    ensure!(
+        packed == plain,
+        "the package renders other manifests than the folder"
+    );
+
+    let start = Instant::now();
+    let install = ["install", "l2lb", &package, "--wait", "--timeout=90s"];
+    lab.helm(install.into_iter().chain(flags.iter().map(String::as_str)))
+        .await?;
+    eprintln!("ready after {:.1} s", start.elapsed().as_secs_f64());
+    let kubectl = lab.kubectl();
+    let lease = "jsonpath={.spec.holderIdentity}";
+    let holder = kubectl
+        .run(["get", "lease", "l2lb-controller", NAMESPACE, "-o", lease])
+        .await?;
+    ensure!(
+        holder.starts_with("l2lb-controller-"),
+        "the Lease is held by {holder:?}"
+    );
+
+    lab.deploy_backend("default", "web", 8090).await?;
+    let wait = ["wait", "--for=condition=Ready", "--timeout=60s"];
+    lab.apply(POOL).await?;
+    kubectl.run(wait.iter().chain(&["l2pool/edge"])).await?;
+    lab.apply(LOAD_BALANCER).await?;
+    kubectl.run(wait.iter().chain(&["l2lb/web"])).await?;
+    let addresses = "jsonpath={.status.publicAddresses[*]}";
+    let addresses = kubectl.run(["get", "l2lb", "web", "-o", addresses]).await?;
+    let addresses: Vec<&str> = addresses.split_whitespace().collect();
+    ensure!(addresses.len() == 3, "{addresses:?}");
+    for address in addresses {
+        let address: IpAddr = address.parse().context("reading an address")?;
+        lab.wait_for_http(address, 80, PATIENCE).await?;
+    }
+    // The webhook is at work, too.
+    let denied = lab
+        .apply(&LOAD_BALANCER.replace("name: web", "name: other"))
+        .await;
+    ensure!(
+        denied
+            .as_ref()
+            .is_err_and(|e| e.to_string().contains("has 2 free")),
+        "a load balancer for which there are no addresses: {denied:?}"
+    );
+    Ok(())
+}
+
+const POOL: &str = "
+apiVersion: l2lb.io/v1alpha1
+kind: L2AddressPool
+metadata: {name: edge}
+spec:
+  addresses: [192.0.2.100-192.0.2.104]
+";
+const LOAD_BALANCER: &str = "
+apiVersion: l2lb.io/v1alpha1
+kind: L2LoadBalancer
+metadata: {name: web, namespace: default}
+spec:
+  addressPool: edge
+  service: {selector: {app: web}, ports: [{port: 80, targetPort: 8090}]}
+";
