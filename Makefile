@@ -17,6 +17,11 @@ tools: ## Build etcd, Kubernetes, helm and MetalLB for the lab (cached; about 10
 	@hack/tools/system-packages.sh
 	@hack/tools/build.sh
 
+# What the tests need besides.
+.PHONY: test-packages
+test-packages:
+	@hack/tools/system-packages.sh --tests
+
 .PHONY: build
 build: ## Build every program
 	$(CARGO) build --workspace --bins
@@ -30,7 +35,7 @@ lab: tools build ## A shell in a real cluster with MetalLB and l2lb-controller t
 	@$(BIN)/l2lb-lab shell
 
 .PHONY: test
-test: tools ## Everything that must pass: formatting, lints, licences, all tests, generated files
+test: test-packages tools ## Everything that must pass: formatting, lints, licences, all tests, generated files
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
@@ -41,7 +46,7 @@ test: tools ## Everything that must pass: formatting, lints, licences, all tests
 	@echo "all tests passed"
 
 .PHONY: test-matrix
-test-matrix: tools ## The lab tests with every MetalLB from 0.13.12 on, and on an older Kubernetes
+test-matrix: test-packages tools ## The lab tests with every MetalLB from 0.13.12 on, and on an older Kubernetes
 	hack/test-matrix.sh
 
 .PHONY: bench

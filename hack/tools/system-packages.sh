@@ -1,10 +1,21 @@
 #!/usr/bin/env bash
 # Installs the system packages that a lab needs, if any is missing: with apt
 # when run as root, else it says what to install.
+#
+#   system-packages.sh            what every lab needs
+#   system-packages.sh --tests    also what the tests need
 set -euo pipefail
 
 # program:package
-needed=(ip:iproute2 nft:nftables flock:util-linux chroot:coreutils promtool:prometheus)
+needed=(ip:iproute2 nft:nftables flock:util-linux chroot:coreutils)
+case ${1:-} in
+"") ;;
+--tests) needed+=(promtool:prometheus) ;;
+*)
+    echo "system-packages.sh: what is $1?" >&2
+    exit 2
+    ;;
+esac
 PATH=$PATH:/usr/sbin:/sbin
 
 missing=()

@@ -140,14 +140,19 @@ impl Command {
             Self::Export(args) => done(export::run(&args)),
             Self::Convert(args) => done(convert::run(&args)),
             Self::Simulate(args) => done(simulate::run(&args)),
-            Self::Completion { shell } => {
-                let mut command = Cli::command();
-                let mut script = Vec::new();
-                clap_complete::generate(shell, &mut command, "kubectl-l2lb", &mut script);
-                done(print(&String::from_utf8_lossy(&script)))
-            }
+            Self::Completion { shell } => done(print(&completion(shell))),
         }
     }
+}
+
+/// A completion script.
+fn completion(shell: clap_complete::Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "kubectl-l2lb", &mut script);
+    let script = String::from_utf8_lossy(&script);
+    // For bash, clap_complete writes a program's hyphen in two ways, and nothing
+    // after a subcommand is completed: github.com/clap-rs/clap/issues/6421.
+    script.replace("kubectl__subcmd__l2lb", "kubectl__l2lb")
 }
 
 /// Prints to standard output; a reader that had enough, as in `| head`, is no error.

@@ -45,7 +45,7 @@ fn every_alert_has_a_section() {
         let name = rule["alert"].as_str().unwrap();
         let anchor = name.to_lowercase();
         assert_eq!(
-            rule["annotations"]["runbook"],
+            rule["annotations"]["runbook_url"],
             format!("docs/observability.md#{anchor}"),
             "{name}"
         );
@@ -151,7 +151,7 @@ fn promtool(args: &[&str]) {
         .output()
         .unwrap_or_else(|error| {
             panic!(
-                "promtool: {error}; it is in Debian's package prometheus, which make tools installs"
+                "promtool: {error}; it is in Debian's package prometheus, which hack/tools/system-packages.sh --tests installs"
             )
         });
     assert!(

@@ -11,6 +11,8 @@ use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use l2lb::api::names;
 use l2lb_lab::{Lab, Process};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 use crate::cluster::{Cluster, PATIENCE, ensure_distinct, identities, load_balancer};
 
@@ -216,6 +218,51 @@ pub async fn one_leader(lab: Lab) -> Result<()> {
         names == ["anna", "bert", "anna", "bert"],
         "they wrote in turns: {names:?}"
     );
+    Ok(())
+}
+
+/// A webhook that nobody speaks for: a write of a Service takes as long as its
+/// writer waits.
+const SILENCE: &str = "
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {name: silence}
+webhooks:
+- name: silence.example.org
+  admissionReviewVersions: [v1]
+  sideEffects: None
+  failurePolicy: Ignore
+  timeoutSeconds: 10
+  clientConfig: {url: 'https://192.0.2.1:9999/'}
+  rules:
+  - {apiGroups: [''], apiVersions: [v1], operations: [CREATE], resources: [services]}
+";
+
+/// The first signal lets a write be finished, however long that takes; the
+/// second ends the controller at once.
+pub async fn second_signal(lab: Lab) -> Result<()> {
+    let cluster = Cluster::new(lab).await?;
+    cluster.nodes(["node-1"]).await?;
+    cluster.pool("203.0.113.0/27").await?;
+    let silence = TcpListener::bind(("192.0.2.1", 9999)).await?;
+    cluster.apply(SILENCE).await?;
+    // The API server hears of it through a watch of its own.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut controller = cluster.controller()?;
+    cluster.load_balancer("web").await?;
+    let _asked = timeout(PATIENCE, silence.accept())
+        .await
+        .context("nobody asks the webhook")??;
+
+    controller.terminate()?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let early = controller.has_ended();
+    ensure!(early.is_none(), "it left a write alone: {early:?}");
+    controller.terminate()?;
+    let how = timeout(Duration::from_secs(1), controller.ended())
+        .await
+        .context("the second signal does not end it")?;
+    ensure!(how == "exit status: 130", "it ended with {how}");
     Ok(())
 }
 

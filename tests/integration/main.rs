@@ -97,6 +97,7 @@ fn main() -> ExitCode {
             controllers::killed_again_and_again,
         ),
         harness::trial("one_leader", api(), controllers::one_leader),
+        harness::trial("second_signal", api(), controllers::second_signal),
         harness::trial(
             "pool_waits_for_its_addresses",
             api(),
@@ -120,6 +121,7 @@ fn main() -> ExitCode {
         harness::trial("plugin_looks", api(), plugin::looks),
         harness::trial("plugin_compares", api(), plugin::compares),
         harness::trial("plugin_drains", api(), plugin::drains),
+        harness::trial("plugin_watches", api(), plugin::watches),
         harness::trial("deletion_background", api(), leaving::background),
         harness::trial(
             "deletion_foreground",

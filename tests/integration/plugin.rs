@@ -1,6 +1,7 @@
 //! `kubectl l2lb` against a real API server: what it shows, explains, finds
 //! and hands over is what is there.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -9,9 +10,11 @@ use kube::{Api, ResourceExt};
 use l2lb::api::names;
 use l2lb_lab::Lab;
 use serde_json::{Value, json};
-use tokio::process::Command;
+use tokio::io::AsyncReadExt;
+use tokio::process::{ChildStdout, Command};
+use tokio::time::timeout;
 
-use crate::cluster::{Cluster, addresses, label, load_balancer};
+use crate::cluster::{Cluster, PATIENCE, addresses, label, load_balancer};
 
 /// Runs a command to its end; its exit code and what it printed.
 async fn l2lb(cluster: &Cluster, args: &[&str]) -> Result<(i32, String)> {
@@ -267,4 +270,89 @@ pub async fn drains(lab: Lab) -> Result<()> {
         done = work => done,
         broken = speakers => broken,
     }
+}
+
+/// JSON documents as they come.
+struct Documents {
+    from: ChildStdout,
+    read: Vec<u8>,
+}
+
+impl Documents {
+    /// The next one. What was read of it stays when this is given up.
+    async fn next(&mut self) -> Result<Value> {
+        loop {
+            let mut documents = serde_json::Deserializer::from_slice(&self.read).into_iter();
+            match documents.next() {
+                Some(Ok(document)) => {
+                    let end = documents.byte_offset();
+                    self.read.drain(..end);
+                    return Ok(document);
+                }
+                Some(Err(error)) if !error.is_eof() => {
+                    let read = String::from_utf8_lossy(&self.read);
+                    return Err(error).with_context(|| format!("no JSON: {read}"));
+                }
+                _ => {}
+            }
+            let count = self.from.read_buf(&mut self.read).await?;
+            ensure!(count > 0, "the stream has ended");
+        }
+    }
+}
+
+/// `status --watch -o json` is a stream: a document at first, nothing while
+/// nothing changes, and another one when something did.
+pub async fn watches(lab: Lab) -> Result<()> {
+    let cluster = prepared(lab).await?;
+    let _controller = cluster.controller()?;
+    served(&cluster).await?;
+    let mut program = Command::new(env!("CARGO_BIN_EXE_kubectl-l2lb"))
+        .args(["status", "-A", "--watch", "--interval=1", "-o", "json"])
+        .env("KUBECONFIG", cluster.lab.kubeconfig())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("starting kubectl-l2lb")?;
+    let mut stream = Documents {
+        from: program.stdout.take().context("it has no output")?,
+        read: Vec::new(),
+    };
+    let state = |view: &Value, name: &str| {
+        let mut nodes = view["nodes"].as_array().into_iter().flatten();
+        let node = nodes.find(|n| n["name"] == name);
+        node.map_or(Value::Null, |n| n["state"].clone())
+    };
+
+    let mut view = timeout(PATIENCE, stream.next()).await??;
+    ensure!(view["loadBalancers"][0]["name"] == "web", "{view:#}");
+    ensure!(state(&view, "node-2") == "Serving", "{view:#}");
+    // The controller may have had something to say still.
+    for more in 0.. {
+        match timeout(Duration::from_secs(5), stream.next()).await {
+            Ok(next) => {
+                let next = next?;
+                ensure!(next != view, "nothing changed, and it is said: {next:#}");
+                ensure!(more < 3, "it goes on and on: {next:#}");
+                view = next;
+            }
+            Err(_) => break,
+        }
+    }
+
+    cluster.set_ready("node-2", false).await?;
+    let changed = async {
+        loop {
+            let view = stream.next().await?;
+            if state(&view, "node-2") == "NotReady" {
+                return anyhow::Ok(view);
+            }
+        }
+    };
+    let view = timeout(PATIENCE, changed)
+        .await
+        .context("the change is not shown")??;
+    ensure!(state(&view, "node-1") == "Serving", "{view:#}");
+    ensure!(program.try_wait()?.is_none(), "it has ended");
+    Ok(())
 }

@@ -42,7 +42,7 @@ fn program(name: &str) -> Result<PathBuf> {
         .map(|folder| folder.join(name))
         .find(|file| file.is_file());
     found.with_context(|| {
-        format!("{name} is not installed: it is in Debian's package prometheus, which make tools installs")
+        format!("{name} is not installed: it is in Debian's package prometheus, which hack/tools/system-packages.sh --tests installs")
     })
 }
 

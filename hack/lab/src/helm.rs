@@ -58,7 +58,7 @@ impl Lab {
         let chart = Self::chart();
         let chart = chart.to_string_lossy();
         // A helm that was built without a release's flags claims an old one.
-        let args = ["template", "l2lb", &chart, "--kube-version=v1.31.0"];
+        let args = ["template", "l2lb", &chart, "--kube-version=v1.33.0"];
         let namespace = ["--namespace=l2lb-system"];
         self.helm(args.iter().chain(&namespace).chain(flags)).await
     }
