@@ -262,7 +262,10 @@ fn what_earlier_releases_left_is_taken_over_as_it_is() {
             let mut wanted = before.clone();
             wanted.sort();
             assert_eq!(after, wanted, "{}: something moved", file.display());
-            let services = plan.changes.iter().filter(|c| c.object.kind == Kind::Service);
+            let services = plan
+                .changes
+                .iter()
+                .filter(|c| c.object.kind == Kind::Service);
             for change in services {
                 assert!(
                     !matches!(change.action.verb(), "create" | "delete"),

@@ -208,7 +208,7 @@ fn manifests(project: &Project, places: &Places) -> Result<Vec<u8>> {
         "--namespace=l2lb-system",
         "--no-hooks",
         // A helm that was built without a release's flags claims an old one.
-        "--kube-version=v1.31.0",
+        "--kube-version=v1.33.0",
     ]);
     if let Some(registry) = &places.registry {
         command.arg(format!("--set=image.registry={registry}"));

@@ -67,7 +67,7 @@ async fn images_serve(lab: Lab) -> Result<()> {
             "l2lb",
             chart,
             NAMESPACE,
-            "--kube-version=v1.31.0",
+            "--kube-version=v1.33.0",
         ]
     };
     let (packed, plain) = (
