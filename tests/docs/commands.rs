@@ -228,6 +228,39 @@ fn commands_can_be_given() {
     }
 }
 
+/// The chart's value that a sentence names, as `webhook.hostNetwork` or
+/// `crds.install=false`, by its first part.
+fn value_named<'a>(known: &Known, code: &'a str) -> Option<&'a str> {
+    let path = code.split('=').next()?;
+    let (first, rest) = path.split_once('.')?;
+    let is_path = rest.chars().all(|c| c.is_ascii_alphanumeric() || c == '.');
+    // metallb.io is a group of the API.
+    (is_path && rest != "io" && known.values.get(first).is_some()).then_some(path)
+}
+
+#[test]
+fn values_that_are_named_exist() {
+    let known = Known::load();
+    let mut count = 0;
+    for page in pages::all() {
+        for code in &page.code {
+            let Some(path) = value_named(&known, &code.what) else {
+                continue;
+            };
+            count += 1;
+            assert!(
+                known.has_value(path),
+                "{}:{}: the chart has no value {path}",
+                page.path.display(),
+                code.line
+            );
+        }
+    }
+    assert!(count > 20, "only {count} values are named");
+    let wrong = value_named(&known, "webhook.hostNetwrk=true").unwrap();
+    assert!(!known.has_value(wrong));
+}
+
 #[test]
 fn what_is_wrong_is_found() {
     let known = Known::load();
