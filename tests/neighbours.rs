@@ -4,6 +4,9 @@
 //! remedy. Who announces is seen by ARP from the client. `L2LB_TEST_METALLB`
 //! brings trials of what was so in the versions that it names.
 
+#[path = "neighbours/probe.rs"]
+mod probe;
+
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -17,6 +20,7 @@ fn main() -> ExitCode {
     let mut trials = vec![
         harness::trial("advertisements", usual(), advertisements),
         harness::trial("speakers_and_pods", usual(), speakers_and_pods),
+        harness::trial("another_host", usual(), probe::another_host),
         harness::trial(
             "segments_and_interfaces",
             LabConfig {
