@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::parser::{self, STALE};
 use super::{Facts, Findings, Severity};
 use crate::metallb::L2AdvertisementSpec;
-use crate::plan::neighbours::{conflicting_advertisement, selects_pool, sharing_advertisement};
+use crate::plan::neighbours::{conflicting_advertisement, selects_pool, shares_own_pools};
 use crate::plan::pool::{owned_pool, parse_spec};
 use crate::selector::Selector;
 
@@ -16,6 +17,10 @@ pub(super) const RULES: &[(&str, &str)] = &[
     (
         "advertisement-outranks",
         "an L2Advertisement outranks or ties with the preferences of l2lb",
+    ),
+    (
+        "metallb-advertisement-invalid",
+        "MetalLB cannot parse an advertisement, and refuses its whole configuration",
     ),
     (
         "advertisement-of-no-pool",
@@ -30,14 +35,16 @@ pub(super) const RULES: &[(&str, &str)] = &[
 pub(super) fn check(facts: &Facts<'_>, found: &mut Findings) {
     let world = facts.world;
     for (name, stored) in &world.l2_advertisements {
-        let Some(object) = stored.valid() else {
-            continue;
-        };
-        if owned_pool(&object.metadata).is_some() {
+        if owned_pool(stored.metadata()).is_some() {
             continue;
         }
         let about = format!("L2Advertisement {name}");
-        reaches(facts, found, name, &about, &object.spec);
+        let Some(object) = stored.valid() else {
+            invalid(found, &about, ["it cannot be read".to_owned()]);
+            continue;
+        };
+        invalid(found, &about, wrong(&object.spec));
+        reaches(facts, found, &about, &object.spec);
         for pool in &object.spec.ip_address_pools {
             if !world.ip_address_pools.contains_key(pool) {
                 found.add(
@@ -59,6 +66,18 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Findings) {
                 "list standbys too; from MetalLB 0.16.2 on prefer the node with spec.preferredNodeSelectors",
             );
         }
+    }
+    for (name, stored) in &world.bgp_advertisements {
+        let about = format!("BGPAdvertisement {name}");
+        let wrong = stored.valid().map(|object| {
+            let spec = &object.spec;
+            let pools = parser::twice("ipAddressPools", &spec.ip_address_pools);
+            let selectors = &spec.ip_address_pool_selectors;
+            let selectors = parser::selectors("ipAddressPoolSelectors", selectors);
+            pools.into_iter().chain(selectors).collect()
+        });
+        let wrong = wrong.unwrap_or_else(|| vec!["it cannot be read".to_owned()]);
+        invalid(found, &about, wrong);
     }
     let mut outranked: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for (pool, stored) in &world.pools {
@@ -88,6 +107,35 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Findings) {
     }
 }
 
+/// What MetalLB's parser refuses in an L2Advertisement.
+fn wrong(spec: &L2AdvertisementSpec) -> Vec<String> {
+    let pools = parser::twice("ipAddressPools", &spec.ip_address_pools);
+    let mut found: Vec<String> = pools.into_iter().collect();
+    for (field, list) in [
+        ("ipAddressPoolSelectors", &spec.ip_address_pool_selectors),
+        ("nodeSelectors", &spec.node_selectors),
+        ("serviceSelectors", &spec.service_selectors),
+    ] {
+        found.extend(parser::selectors(field, list));
+    }
+    // Preferences may be there twice: they add up.
+    let preferred = spec.preferred_node_selectors.iter();
+    found.extend(preferred.filter_map(|p| parser::bad("preferredNodeSelectors", &p.preference)));
+    found
+}
+
+fn invalid(found: &mut Findings, about: &str, wrong: impl IntoIterator<Item = String>) {
+    for message in wrong {
+        found.add(
+            Severity::Error,
+            "metallb-advertisement-invalid",
+            about,
+            format!("{message}: {STALE}"),
+            "correct or delete it",
+        );
+    }
+}
+
 /// Pools in a sentence.
 fn named(pools: &[&str]) -> String {
     let kind = if pools.len() == 1 {
@@ -99,13 +147,7 @@ fn named(pools: &[&str]) -> String {
 }
 
 /// Whether it adds nodes to the candidates of our addresses.
-fn reaches(
-    facts: &Facts<'_>,
-    found: &mut Findings,
-    name: &str,
-    about: &str,
-    spec: &L2AdvertisementSpec,
-) {
+fn reaches(facts: &Facts<'_>, found: &mut Findings, about: &str, spec: &L2AdvertisementSpec) {
     let world = facts.world;
     let prefers = world.capabilities.can_prefer();
     let mut reached: Vec<&str> = Vec::new();
@@ -117,7 +159,8 @@ fn reaches(
             .get(&object)
             .and_then(|p| p.metadata().labels.clone())
             .unwrap_or_default();
-        let older = || sharing_advertisement(world, pool).is_some_and(|s| s.name == name);
+        // Before, each address has a pool of its own, of a name that nobody lists.
+        let older = || shares_own_pools(spec, pool);
         let matches = selects_pool(&spec.ip_address_pools, selectors, &object, &labels)
             && spec.service_selectors.is_empty();
         if matches && prefers || !prefers && older() {

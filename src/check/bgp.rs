@@ -1,7 +1,10 @@
 //! BGPAdvertisements that make MetalLB refuse its whole configuration.
 
+use serde_json::Value;
+
 use super::{Facts, Findings, Severity};
 use crate::address::Family;
+use crate::metallb::BgpAdvertisementSpec;
 use crate::plan::neighbours::{judge_bgp, metallb_ranges, selects_pool};
 use crate::plan::pool::{owned_pool, parse_spec};
 
@@ -14,10 +17,15 @@ pub(super) const RULES: &[(&str, &str)] = &[
         "bgp-breaks-metallb",
         "a BGPAdvertisement is shorter than a pool of MetalLB's",
     ),
+    (
+        "bgp-matches-ipv6",
+        "a BGPAdvertisement and IPv6 addresses, which MetalLB in native BGP mode refuses",
+    ),
 ];
 
 pub(super) fn check(facts: &Facts<'_>, found: &mut Findings) {
     let world = facts.world;
+    ipv6(facts, found);
     for (pool, stored) in &world.pools {
         let Some(object) = stored.valid() else {
             continue;
@@ -67,5 +75,87 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Findings) {
                 }
             }
         }
+    }
+}
+
+/// How MetalLB speaks BGP.
+enum Mode {
+    Native,
+    Frr,
+    /// No speaker is seen.
+    Unknown,
+}
+
+/// The speakers are told by an environment variable; without it they are native.
+fn mode(facts: &Facts<'_>) -> Mode {
+    let mut speakers = facts
+        .of_kind("Pod")
+        .filter(|pod| is_speaker(pod))
+        .peekable();
+    if speakers.peek().is_none() {
+        return Mode::Unknown;
+    }
+    let containers =
+        speakers.flat_map(|p| p["spec"]["containers"].as_array().into_iter().flatten());
+    let mut variables = containers.flat_map(|c| c["env"].as_array().into_iter().flatten());
+    let frr = variables.any(|v| {
+        v["name"] == "METALLB_BGP_TYPE" && v["value"].as_str().is_some_and(|v| v.starts_with("frr"))
+    });
+    if frr { Mode::Frr } else { Mode::Native }
+}
+
+fn is_speaker(pod: &Value) -> bool {
+    let labels = &pod["metadata"]["labels"];
+    labels["app.kubernetes.io/component"] == "speaker" || labels["component"] == "speaker"
+}
+
+/// IPv6 pools beside BGP. Up to MetalLB 0.14.8 no matter which pools the
+/// advertisement is for; what matches a pool of ours is said of that pool.
+fn ipv6(facts: &Facts<'_>, found: &mut Findings) {
+    let world = facts.world;
+    let (severity, when) = match mode(facts) {
+        Mode::Native => (Severity::Error, "in native BGP mode, in which it runs,"),
+        Mode::Unknown => (Severity::Warning, "in native BGP mode"),
+        Mode::Frr => return,
+    };
+    let old = world.capabilities.installed && !world.capabilities.new_annotations;
+    for (pool_name, pool) in &world.ip_address_pools {
+        let Some(pool) = pool.valid() else { continue };
+        if !metallb_ranges(&pool.spec).has(Family::IPv6) {
+            continue;
+        }
+        let labels = pool.metadata.labels.clone().unwrap_or_default();
+        let matches = |spec: &BgpAdvertisementSpec| {
+            let selectors = &spec.ip_address_pool_selectors;
+            selects_pool(&spec.ip_address_pools, selectors, pool_name, &labels)
+        };
+        let all = world.bgp_advertisements.iter();
+        let mut readable = all.filter_map(|(name, stored)| Some((name, &stored.valid()?.spec)));
+        let ours = owned_pool(&pool.metadata).is_some();
+        let (message, remedy) = if let Some((name, _)) = readable.clone().find(|(_, s)| matches(s))
+        {
+            if ours {
+                continue;
+            }
+            (
+                format!(
+                    "it has IPv6 addresses and BGPAdvertisement {name} matches it: MetalLB {when} \
+                     refuses its whole configuration then"
+                ),
+                "limit the advertisement with spec.ipAddressPools, or run MetalLB in FRR mode",
+            )
+        } else if let (true, Some((name, _))) = (old, readable.next()) {
+            (
+                format!(
+                    "it has IPv6 addresses and there is BGPAdvertisement {name}: up to 0.14.8 MetalLB \
+                     {when} refuses its whole configuration then, whichever pools that is for"
+                ),
+                "upgrade MetalLB, run it in FRR mode, or delete the one or the other",
+            )
+        } else {
+            continue;
+        };
+        let about = format!("IPAddressPool {pool_name}");
+        found.add(severity, "bgp-matches-ipv6", about, message, remedy);
     }
 }

@@ -8,15 +8,18 @@ mod bgp;
 mod conditions;
 mod controller;
 mod definitions;
+mod elsewhere;
 mod kube_proxy;
 mod nodes;
+mod others;
+mod parser;
 mod pools;
 mod services;
 mod speakers;
 mod stale;
 mod webhooks;
 
-pub use controller::LEASE;
+pub use controller::{LEASE, LEASE_LABELS, lease_name};
 pub use kube_proxy::CONFIG as KUBE_PROXY;
 
 use jiff::Timestamp;
@@ -74,7 +77,7 @@ pub struct Snapshot {
     /// Objects as the API has them: of kinds that the planner does not see,
     /// and Services, Nodes and Pods, of which it sees but a part.
     pub objects: Vec<Value>,
-    /// What could not be looked at, and why.
+    /// What could not be read, and why.
     pub unread: Vec<(String, String)>,
 }
 
@@ -84,11 +87,29 @@ impl Snapshot {
     /// # Errors
     /// What serde says of an object of the planner that cannot be read.
     pub fn add(&mut self, value: Value) -> Result<(), serde_json::Error> {
-        if let Some(observed) = observe_manifest(value.clone())? {
+        if !self.is_ignored(&value)
+            && let Some(observed) = observe_manifest(value.clone())?
+        {
             self.world.observe(observed);
         }
         self.objects.push(value);
         Ok(())
+    }
+
+    /// Whether MetalLB ignores an object of its own because of its namespace.
+    fn is_ignored(&self, value: &Value) -> bool {
+        let namespace = value["metadata"]["namespace"].as_str();
+        let kind = value["kind"].as_str().unwrap_or_default();
+        elsewhere::KINDS.contains(&kind)
+            && namespace.is_some_and(|n| n != self.world.options.metallb_namespace)
+    }
+
+    /// What could not be looked at, and why: what could not be read, and what
+    /// is not where it is looked for.
+    pub fn not_looked_at(&self) -> Vec<(String, String)> {
+        let mut all = self.unread.clone();
+        all.extend(kube_proxy::unseen(self));
+        all
     }
 }
 
@@ -161,8 +182,10 @@ pub const RULES: &[(&str, &[(&str, &str)])] = &[
     ("conditions", conditions::RULES),
     ("controller", controller::RULES),
     ("definitions", definitions::RULES),
+    ("elsewhere", elsewhere::RULES),
     ("kube-proxy", kube_proxy::RULES),
     ("nodes", nodes::RULES),
+    ("others", others::RULES),
     ("pools", pools::RULES),
     ("services", services::RULES),
     ("speakers", speakers::RULES),
@@ -186,8 +209,10 @@ pub fn check(snapshot: &Snapshot) -> Vec<Finding> {
         conditions::check,
         controller::check,
         definitions::check,
+        elsewhere::check,
         kube_proxy::check,
         nodes::check,
+        others::check,
         pools::check,
         services::check,
         speakers::check,

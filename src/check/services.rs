@@ -31,6 +31,10 @@ pub(super) const RULES: &[(&str, &str)] = &[
         "a Service uses both of MetalLB's annotation prefixes, or the old one",
     ),
     (
+        "annotations-not-read",
+        "a Service has MetalLB's new annotations alone, which MetalLB up to 0.14.8 does not read",
+    ),
+    (
         "prefer-dual-stack",
         "a Service with PreferDualStack names one address, which MetalLB cannot allocate",
     ),
@@ -221,10 +225,25 @@ fn prefixes(facts: &Facts<'_>, found: &mut Findings, service: &Value, annotation
     };
     // Ours carry both for as long as both may be read.
     let labels = &service["metadata"]["labels"];
-    if labels[names::MANAGED_BY] == names::MANAGED_BY_VALUE || !has(OLD) {
+    if labels[names::MANAGED_BY] == names::MANAGED_BY_VALUE {
         return;
     }
     let new = facts.world.capabilities.new_annotations;
+    if has(NEW) && !has(OLD) && !new && facts.world.capabilities.installed {
+        found.add(
+            Severity::Warning,
+            "annotations-not-read",
+            title(service),
+            format!(
+                "its annotations have the prefix {NEW} alone, which MetalLB up to 0.14.8 does not \
+                 read: it gets any address of any pool"
+            ),
+            format!("write them with the prefix {OLD} as well, or upgrade MetalLB"),
+        );
+    }
+    if !has(OLD) {
+        return;
+    }
     let message = if has(NEW) {
         format!(
             "it has annotations of both prefixes, {NEW} and {OLD}: MetalLB reads one of them, by its version"

@@ -80,13 +80,25 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Findings) {
         .map(|s| s.node.as_str())
         .collect();
     if !blind.is_empty() {
+        // The first counters in the definitions are those of 0.15.
+        let (severity, then) = if world.capabilities.pool_counters {
+            (
+                Severity::Warning,
+                "MetalLB never finds out that one is dead, and only l2lb-controller moves its \
+                 addresses",
+            )
+        } else {
+            (
+                Severity::Error,
+                "up to MetalLB 0.14.9 nobody announces any address then",
+            )
+        };
         found.add(
-            Severity::Warning,
+            severity,
             "memberlist-off",
             &about,
             format!(
-                "the speakers of {} nodes run without memberlist ({}): MetalLB never finds out that \
-                 one is dead, and only l2lb-controller moves its addresses",
+                "the speakers of {} nodes run without memberlist ({}): {then}",
                 blind.len(),
                 blind.join(", ")
             ),

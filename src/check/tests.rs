@@ -1,6 +1,8 @@
 //! Each rule, with a world that has it; the world that all of them begin
 //! with, testdata/cli/healthy, has none.
 
+mod cases;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -78,6 +80,30 @@ fn load_balancer(name: &str, spec: Value) -> Value {
     value
 }
 
+/// An object of MetalLB's where MetalLB does not look.
+fn elsewhere(kind: &str, name: &str, spec: Value) -> Value {
+    let mut object = metallb(kind, name, spec);
+    object["metadata"]["namespace"] = json!("shop");
+    object
+}
+
+/// A node's word that it announces web-0.
+fn announces(name: &str, node: &str, since: &str) -> Value {
+    json!({"apiVersion": "metallb.io/v1beta1", "kind": "ServiceL2Status",
+        "metadata": {"name": name, "namespace": "metallb-system", "creationTimestamp": since,
+            "labels": {"metallb.io/node": node, "metallb.io/service-name": "web-0",
+                "metallb.io/service-namespace": "shop"}}})
+}
+
+/// A speaker's word that it has none of the interfaces for Service `old`.
+fn failure(node: &str, at: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "f", "namespace": "other"},
+        "reason": "announceFailed", "lastTimestamp": at,
+        "involvedObject": {"kind": "Service", "namespace": "other", "name": "old"},
+        "message": format!("the interfaces specified by LB IP \"198.18.5.1\" doesn't exist in \
+            assigned node \"{node}\" with protocol \"layer2\"")})
+}
+
 /// What leads to each rule's finding, and the object that it is about.
 #[rustfmt::skip]
 fn trap(s: &mut Snapshot, rule: &str) -> &'static str {
@@ -99,6 +125,37 @@ fn trap(s: &mut Snapshot, rule: &str) -> &'static str {
         "pool-condition" => { s.add(json!({"apiVersion": "l2lb.io/v1alpha1", "kind": "L2AddressPool", "metadata": {"name": "twin", "creationTimestamp": "2026-01-01T01:00:00Z"}, "spec": {"addresses": ["203.0.113.10"]}})).unwrap(); "L2AddressPool twin" }
         "controller-never-ran" => { remove(s, "Lease", ""); "Lease l2lb-controller" }
         "controller-stopped" => { edit(s, "Lease", "", |l| l["spec"]["renewTime"] = json!("2026-01-01T01:10:00.000000Z")); "Lease l2lb-system/l2lb-controller" }
+        "controllers-compete" => { s.add(json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "edge-l2lb-controller", "namespace": "edge"}, "spec": {"holderIdentity": "x", "renewTime": "2026-01-01T01:14:58.000000Z"}})).unwrap(); "Lease l2lb-system/l2lb-controller" }
+        "metallb-advertisement-invalid" => { s.add(metallb("L2Advertisement", "twice", json!({"ipAddressPools": ["x", "x"]}))).unwrap(); "L2Advertisement twice" }
+        "bgp-matches-ipv6" => {
+            s.add(metallb("IPAddressPool", "six", json!({"addresses": ["2001:db8:6::/120"]}))).unwrap();
+            s.add(metallb("BGPAdvertisement", "six", json!({"ipAddressPools": ["six"]}))).unwrap(); "IPAddressPool six"
+        }
+        "metallb-object-elsewhere" => { s.add(elsewhere("L2Advertisement", "lost", json!({}))).unwrap(); "L2Advertisement shop/lost" }
+        "pool-restricts-nobody" => {
+            s.add(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}})).unwrap();
+            s.add(metallb("IPAddressPool", "other", json!({"addresses": ["198.18.5.0/30"], "serviceAllocation": {"namespaceSelectors": [{"matchLabels": {"team": "typo"}}]}}))).unwrap(); "IPAddressPool other"
+        }
+        "pool-of-many-entries" => { let many: Vec<String> = (0..2500).map(|n| format!("198.18.{}.{}/32", n / 250, n % 250)).collect(); s.add(metallb("IPAddressPool", "other", json!({"addresses": many}))).unwrap(); "IPAddressPool other" }
+        "annotations-not-read" => { s.world.set_capabilities(Capabilities::of_version("0.14.8").unwrap()); s.add(foreign(json!({"metallb.io/address-pool": "a"}), json!({}))).unwrap(); "Service other/old" }
+        "shared-address-not-announced" => {
+            s.add(metallb("IPAddressPool", "other", json!({"addresses": ["198.18.5.0/30"]}))).unwrap();
+            s.add(metallb("L2Advertisement", "some", json!({"ipAddressPools": ["other"], "serviceSelectors": [{}]}))).unwrap();
+            s.add(foreign(json!({"metallb.io/allow-shared-ip": "key", "metallb.io/ip-allocated-from-pool": "other"}), json!({}))).unwrap(); "Service other/old"
+        }
+        "announced-twice" => { for (name, node) in [("l2-a", "node-1"), ("l2-b", "node-2")] { s.add(announces(name, node, "2026-01-01T01:00:00Z")).unwrap(); } "Service shop/web-0" }
+        "announce-failed" => { s.add(foreign(json!({}), json!({}))).unwrap(); s.add(failure("node-4", "2026-01-01T01:14:00Z")).unwrap(); "Service other/old" }
+        "hostname-on-child" => { let mut service = child(s, "web-0"); service["metadata"]["annotations"]["external-dns.alpha.kubernetes.io/hostname"] = json!("web.example.org"); s.add(service).unwrap(); "Service shop/web-0" }
+        "cordon-not-ignored" => {
+            s.world.set_capabilities(Capabilities::of_version("0.14.9").unwrap());
+            s.add(json!({"apiVersion": "l2lb.io/v1alpha1", "kind": "L2AddressPool", "metadata": {"name": "still"}, "spec": {"addresses": ["198.18.6.0/30"], "onCordon": "Ignore"}})).unwrap(); "L2AddressPool still"
+        }
+        "alert-of-full-pools" => {
+            let mut full = metallb("IPAddressPool", "l2lb.shop.web-0.x", json!({"addresses": ["203.0.113.10-203.0.113.10"]}));
+            full["metadata"]["labels"] = json!({"app.kubernetes.io/managed-by": "l2lb", "l2lb.io/pool": "edge"});
+            s.add(full).unwrap();
+            s.add(json!({"apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule", "metadata": {"name": "metallb", "namespace": "metallb-system"}, "spec": {"groups": [{"rules": [{"alert": "MetalLBAddressPoolExhausted", "expr": "metallb_allocator_addresses_in_use_total >= on(pool) metallb_allocator_addresses_total"}]}]}})).unwrap(); "PrometheusRule metallb-system/metallb"
+        }
         "status-behind" => {
             let mut behind = load_balancer("behind", json!({}));
             behind["metadata"]["generation"] = json!(2);

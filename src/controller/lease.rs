@@ -7,6 +7,7 @@
 //! longest time that a write can take; when it is lost the process ends and
 //! is started anew, which is the same path as a crash and needs no other care.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -118,6 +119,7 @@ impl Candidate {
             return Move::Create(Lease {
                 metadata: ObjectMeta {
                     name: Some(self.terms.name.clone()),
+                    labels: Some(labels()),
                     ..Default::default()
                 },
                 spec: Some(self.claim(None, wall)),
@@ -175,6 +177,12 @@ impl Candidate {
         lease.spec = Some(spec);
         lease
     }
+}
+
+/// By which the Lease is found whatever its name; the chart's has them too.
+fn labels() -> BTreeMap<String, String> {
+    let label = |key: &str, value: &str| (format!("app.kubernetes.io/{key}"), value.to_owned());
+    BTreeMap::from([label("name", "l2lb"), label("component", "controller")])
 }
 
 fn holder(lease: &Lease) -> &str {

@@ -229,18 +229,13 @@ pub(crate) struct Sharing {
 /// labels: their nodes take part in the election, and one that comes before
 /// the pin wins it where there are no preferences. The first one is named.
 pub(crate) fn sharing_advertisement(world: &World, pool: &str) -> Option<Sharing> {
-    let labels = pool_labels(pool);
     let mut found: Option<Sharing> = None;
     for (name, stored) in &world.l2_advertisements {
         let Some(advertisement) = stored.valid() else {
             continue;
         };
         let spec = &advertisement.spec;
-        let selectors = &spec.ip_address_pool_selectors;
-        if owned_pool(&advertisement.metadata).is_some()
-            || !spec.service_selectors.is_empty()
-            || !selects_pool(&spec.ip_address_pools, selectors, "", &labels)
-        {
+        if owned_pool(&advertisement.metadata).is_some() || !shares_own_pools(spec, pool) {
             continue;
         }
         let selected = world.nodes.values().filter(|n| {
@@ -257,6 +252,15 @@ pub(crate) fn sharing_advertisement(world: &World, pool: &str) -> Option<Sharing
         sharing.nodes.extend(selected.map(|n| n.name.clone()));
     }
     found
+}
+
+/// Whether a foreign L2Advertisement matches the own pools of slots, whose
+/// names nobody else lists.
+pub(crate) fn shares_own_pools(spec: &L2AdvertisementSpec, pool: &str) -> bool {
+    let selectors = &spec.ip_address_pool_selectors;
+    let labels = pool_labels(pool);
+    spec.service_selectors.is_empty()
+        && selects_pool(&spec.ip_address_pools, selectors, "", &labels)
 }
 
 /// The labels that our IPAddressPools carry.

@@ -51,6 +51,11 @@ fn creates_what_is_not_there() {
     let spec = lease.spec.unwrap();
     assert_eq!(spec.holder_identity.as_deref(), Some("me"));
     assert_eq!(spec.lease_transitions, Some(0));
+    // By these `kubectl l2lb check` finds it.
+    let labels = lease.metadata.labels.unwrap();
+    let mut labels: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    labels.reverse();
+    assert_eq!(labels.join(","), crate::check::LEASE_LABELS);
 }
 
 #[test]
