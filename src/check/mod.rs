@@ -14,6 +14,7 @@ mod nodes;
 mod others;
 mod parser;
 mod pools;
+mod probe;
 mod services;
 mod speakers;
 mod stale;
@@ -21,6 +22,10 @@ mod webhooks;
 
 pub use controller::{LEASE, LEASE_LABELS, lease_name};
 pub use kube_proxy::CONFIG as KUBE_PROXY;
+pub use probe::{
+    Neighbour, Probe, addresses as probe_addresses, doubtful as probe_again,
+    read_table as read_neighbours,
+};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -79,6 +84,8 @@ pub struct Snapshot {
     pub objects: Vec<Value>,
     /// What could not be read, and why.
     pub unread: Vec<(String, String)>,
+    /// Who answers on the segment, if that was asked for.
+    pub probe: Option<Probe>,
 }
 
 impl Snapshot {
@@ -109,6 +116,9 @@ impl Snapshot {
     pub fn not_looked_at(&self) -> Vec<(String, String)> {
         let mut all = self.unread.clone();
         all.extend(kube_proxy::unseen(self));
+        if let Some(probe) = &self.probe {
+            all.extend(probe::unseen(&self.world, probe));
+        }
         all
     }
 }
@@ -187,6 +197,7 @@ pub const RULES: &[(&str, &[(&str, &str)])] = &[
     ("nodes", nodes::RULES),
     ("others", others::RULES),
     ("pools", pools::RULES),
+    ("probe", probe::RULES),
     ("services", services::RULES),
     ("speakers", speakers::RULES),
     ("stale", stale::RULES),
@@ -214,6 +225,7 @@ pub fn check(snapshot: &Snapshot) -> Vec<Finding> {
         nodes::check,
         others::check,
         pools::check,
+        probe::check,
         services::check,
         speakers::check,
         stale::check,

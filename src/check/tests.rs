@@ -104,6 +104,25 @@ fn failure(node: &str, at: &str) -> Value {
             assigned node \"{node}\" with protocol \"layer2\"")})
 }
 
+/// A probe that saw nodes 1 and 2, and this answer for an address.
+fn answer(snapshot: &mut Snapshot, address: &str, mac: Option<&str>) {
+    let mut probe = Probe::default();
+    for (address, mac) in [
+        ("192.0.2.11", Some("02:00:00:00:00:0b")),
+        ("192.0.2.12", Some("02:00:00:00:00:0c")),
+        (address, mac),
+    ] {
+        let neighbour = Neighbour {
+            device: "eth0".to_owned(),
+            mac: mac.map(str::to_owned),
+        };
+        let address = address.parse().unwrap();
+        probe.asked.insert(address);
+        probe.neighbours.insert(address, neighbour);
+    }
+    snapshot.probe = Some(probe);
+}
+
 /// What leads to each rule's finding, and the object that it is about.
 #[rustfmt::skip]
 fn trap(s: &mut Snapshot, rule: &str) -> &'static str {
@@ -150,6 +169,10 @@ fn trap(s: &mut Snapshot, rule: &str) -> &'static str {
             s.world.set_capabilities(Capabilities::of_version("0.14.9").unwrap());
             s.add(json!({"apiVersion": "l2lb.io/v1alpha1", "kind": "L2AddressPool", "metadata": {"name": "still"}, "spec": {"addresses": ["198.18.6.0/30"], "onCordon": "Ignore"}})).unwrap(); "L2AddressPool still"
         }
+        "address-of-another-host" => { answer(s, "203.0.113.10", Some("02:00:00:00:00:99")); "Service shop/web-0" }
+        "address-of-another-node" => { answer(s, "203.0.113.10", Some("02:00:00:00:00:0c")); "Service shop/web-0" }
+        "address-silent" => { answer(s, "203.0.113.10", None); "Service shop/web-0" }
+        "free-address-taken" => { answer(s, "203.0.113.15", Some("02:00:00:00:00:99")); "L2AddressPool edge" }
         "alert-of-full-pools" => {
             let mut full = metallb("IPAddressPool", "l2lb.shop.web-0.x", json!({"addresses": ["203.0.113.10-203.0.113.10"]}));
             full["metadata"]["labels"] = json!({"app.kubernetes.io/managed-by": "l2lb", "l2lb.io/pool": "edge"});

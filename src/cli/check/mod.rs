@@ -1,6 +1,7 @@
 //! `kubectl l2lb check`: reads a snapshot, and applies the rules of
 //! [`crate::check`] to it.
 
+mod probe;
 mod read;
 
 use std::process::ExitCode;
@@ -19,8 +20,10 @@ use crate::check::{Finding, RULES, Severity, Snapshot, check};
 /// Errors: an address is dark or goes elsewhere, or MetalLB or l2lb does not
 /// work. Warnings: it works, and will not when something else happens.
 ///
-/// What may not be read is named and left out. It only sees what the API shows:
-/// whether an address answers is for arping.
+/// What may not be read is named and left out. It sees what the API shows, and
+/// with --probe also who answers for addresses on the segment that this machine
+/// is in: it sends a datagram to each, to port 9 (discard), at most 100 in a
+/// second, and reads the kernel's table of neighbours (Linux, IPv4).
 ///
 /// Ends with 0 when there is no error (there may be warnings), 1 when there
 /// is one, 2 when it could not look.
@@ -28,11 +31,19 @@ use crate::check::{Finding, RULES, Severity, Snapshot, check};
 #[command(after_help = "Examples:\n  \
     kubectl l2lb check\n  \
     kubectl l2lb check -o json | jq -r '.findings[] | select(.rule == \"no-standby\").object'\n  \
-    kubectl l2lb check --rules")]
+    kubectl l2lb check --rules\n  \
+    kubectl l2lb check --probe")]
 pub(super) struct Args {
     /// Only list the rules
     #[arg(long)]
     rules: bool,
+    /// Also find out who answers for addresses; on a host of the balancers'
+    /// segment that is no node
+    #[arg(long, conflicts_with = "rules")]
+    probe: bool,
+    /// How many addresses that no Service has are asked for with --probe
+    #[arg(long, value_name = "COUNT", default_value_t = 256, requires = "probe")]
+    probe_limit: usize,
     /// How to print
     #[arg(short, long, value_enum, default_value_t)]
     output: Plain,
@@ -59,7 +70,10 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
         super::print(&rules())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let snapshot = cluster::run(async { read::snapshot(&args.target.connect().await?).await })?;
+    let mut snapshot = cluster::run(async { read::snapshot(&args.target.connect().await?).await })?;
+    if args.probe {
+        snapshot.probe = Some(probe::run(&snapshot.world, args.probe_limit)?);
+    }
     let findings = check(&snapshot);
     super::print(&shown(
         &snapshot,

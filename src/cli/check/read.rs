@@ -127,7 +127,7 @@ pub(super) async fn snapshot(cluster: &Cluster) -> Result<Snapshot, String> {
             .filter(|o| o["kind"].as_str().is_some_and(|k| kept.contains(&k)))
             .collect(),
         world,
-        unread: Vec::new(),
+        ..Snapshot::default()
     };
     let metallb = cluster.options.metallb_namespace.as_str();
     let mut places = usual(metallb);
