@@ -3,6 +3,9 @@
 //! either works, or is refused before it harms, or is reported with the
 //! remedy. Who announces is seen by ARP from the client.
 
+#[path = "neighbours/probe.rs"]
+mod probe;
+
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -16,6 +19,7 @@ fn main() -> ExitCode {
     harness::run(vec![
         harness::trial("advertisements", usual(), advertisements),
         harness::trial("speakers_and_pods", usual(), speakers_and_pods),
+        harness::trial("another_host", usual(), probe::another_host),
         harness::trial(
             "segments_and_interfaces",
             LabConfig {
