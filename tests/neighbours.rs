@@ -7,9 +7,6 @@
 #[path = "neighbours/probe.rs"]
 mod probe;
 
-#[path = "neighbours/probe.rs"]
-mod probe;
-
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
