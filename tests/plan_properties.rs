@@ -39,8 +39,7 @@ enum Event {
     Rollout,
 }
 
-/// The versions of MetalLB that differ in what matters here.
-
+/// One of the versions of MetalLB that differ in what matters here.
 fn version(n: u8) -> Capabilities {
     Capabilities::of_version(METALLB_VERSIONS[usize::from(n)]).unwrap()
 }

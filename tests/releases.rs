@@ -107,7 +107,15 @@ impl Told {
         let mut all = self.nodes.clone();
         all.extend(valid(&world.pools));
         all.extend(valid(&world.load_balancers));
-        all.extend(children.clone().map(|child| json!(child.service)));
+        all.extend(children.clone().map(|child| {
+            let mut service = json!(child.service);
+            let ingress = child
+                .allocated
+                .iter()
+                .map(|ip| json!({"ip": ip.to_string()}));
+            service["status"]["loadBalancer"]["ingress"] = ingress.collect();
+            service
+        }));
         all.extend(valid(&world.ip_address_pools));
         all.extend(valid(&world.l2_advertisements));
         all.extend(valid(&world.dns_endpoints));

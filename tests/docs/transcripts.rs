@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 
 use crate::pages;
 
-/// Commands that wait for what a cluster does. Their answers depend on it;
-/// `tests/integration/plugin.rs` gives them.
-const WAITING: [&str; 2] = [
+/// Commands that wait for what a cluster does, or ask its segment. Their
+/// answers depend on it; `tests/integration/plugin.rs` and
+/// `tests/neighbours/probe.rs` give them.
+const WAITING: [&str; 3] = [
+    "$ kubectl l2lb check --probe --probe-limit 500",
     "$ kubectl l2lb drain node-1",
     "$ kubectl l2lb undrain node-1",
 ];

@@ -1,14 +1,17 @@
 //! `kubectl l2lb check --probe` on a host of the segment: it finds the host
 //! that has an address of ours, without rights.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result, ensure};
-use l2lb_demo::stage::{NAMESPACE, Stage};
+use l2lb_demo::stage::{NAMESPACE, PATIENCE, Stage};
 use l2lb_lab::{Lab, Spec};
 use serde_json::Value;
 
 use super::usual;
 
-/// A host of the segment that is no node: the control plane, by the bridge.
+/// A host of the segment, the control plane, by the bridge. It is a host like
+/// any other once its Node is gone.
 const SQUATTER: &str = "lab0";
 
 /// Adds an address to the squatter, or takes it off.
@@ -45,6 +48,8 @@ async fn probe(stage: &Stage) -> Result<(Vec<Value>, String)> {
 /// An address that another host answers for, taken and free.
 pub(crate) async fn another_host(lab: Lab) -> Result<()> {
     let stage = usual(lab).await?;
+    let kubectl = stage.lab.kubectl();
+    kubectl.run(["delete", "node", "control-plane"]).await?;
     let (found, open) = probe(&stage).await?;
     ensure!(found.is_empty(), "{found:#?}");
     ensure!(!open.contains("who answers for"), "{open}");
@@ -93,9 +98,16 @@ pub(crate) async fn another_host(lab: Lab) -> Result<()> {
     eprintln!("{}", stolen["message"]);
     squat(&stage, "del", &address).await?;
 
-    // What is gone is not held against anybody, although the table has it.
-    let (found, _) = probe(&stage).await?;
-    ensure!(found.is_empty(), "{found:#?}");
+    // What is gone is not held against anybody for longer than the kernel
+    // believes its table.
+    let start = Instant::now();
+    loop {
+        let (found, _) = probe(&stage).await?;
+        if found.is_empty() {
+            break;
+        }
+        ensure!(start.elapsed() < PATIENCE * 2, "{found:#?}");
+    }
 
     // On a node it says so.
     let program = env!("CARGO_BIN_EXE_kubectl-l2lb");
