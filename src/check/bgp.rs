@@ -118,7 +118,7 @@ fn ipv6(facts: &Facts<'_>, found: &mut Findings) {
         Mode::Unknown => (Severity::Warning, "in native BGP mode"),
         Mode::Frr => return,
     };
-    let old = world.capabilities.installed && !world.capabilities.new_annotations;
+    let old = world.capabilities.bgp_forbids_ipv6();
     for (pool_name, pool) in &world.ip_address_pools {
         let Some(pool) = pool.valid() else { continue };
         if !metallb_ranges(&pool.spec).has(Family::IPv6) {
