@@ -57,6 +57,10 @@ bench: tools ## Measure the planner and the time to the first ARP answer; writes
 failover: tools build ## Measure what a node's death does to clients, beside plain MetalLB; writes target/bench/failover.json
 	@$(BIN)/l2lb-bench failover
 
+.PHONY: scale
+scale: tools build ## Measure what a change of MetalLB's configuration costs among many Services
+	@$(BIN)/l2lb-bench scale
+
 .PHONY: image
 image: build ## Build the images as OCI layouts, without a container daemon
 	@$(BIN)/l2lb-release image

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use l2lb_demo::stage::{NAMESPACE, PATIENCE, PORT, Slot, Stage};
 use l2lb_lab::{Lab, LabConfig, METALLB, harness};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const EXCLUDE: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 const DRAIN: &str = "l2lb.io/drain";
@@ -68,6 +68,28 @@ async fn serves(stage: &Stage, slot: &Slot) -> Result<()> {
     Ok(())
 }
 
+/// Runs the plugin, which succeeds.
+async fn plugin(stage: &Stage, args: &[&str]) -> Result<String> {
+    let (code, text) = stage.lab.plugin(args).await?;
+    ensure!(code == 0, "{args:?} ends with {code}: {text}");
+    Ok(text)
+}
+
+/// The client outside, the speakers and the plugin's own election agree on
+/// who announces a slot.
+async fn explained(stage: &Stage, slot: &Slot, by: &str) -> Result<()> {
+    stage.answers(slot, by).await?;
+    for address in &slot.addresses {
+        let text = plugin(stage, &["why", &address.to_string(), "-o", "json"]).await?;
+        let why: Value = serde_json::from_str(&text)?;
+        ensure!(
+            why["shouldAnnounce"] == by && why["announcedBy"] == json!([by]),
+            "{by} answers for {address}: {why:#}"
+        );
+    }
+    Ok(())
+}
+
 /// Handed over, or taken over by a standby, and back: the slot is kept.
 async fn nodes_that_stay(lab: Lab) -> Result<()> {
     let stage = usual(lab, 3).await?;
@@ -90,6 +112,22 @@ async fn nodes_that_stay(lab: Lab) -> Result<()> {
     lab.annotate_node("node-2", DRAIN, None).await?;
     back("a drain by annotation").await?;
 
+    // By the plugin, which returns when the client outside sees it, too.
+    plugin(&stage, &["drain", "node-3"]).await?;
+    let slot = stage.slot("web", "node-3").await?;
+    for address in &slot.addresses {
+        let by = lab.who_answers(*address).await?;
+        let by = by.with_context(|| format!("nobody answers for {address}"))?;
+        ensure!(by != "node-3", "{by} still answers for {address}");
+        explained(&stage, &slot, &by).await?;
+    }
+    plugin(&stage, &["undrain", "node-3"]).await?;
+    ensure!(stage.slots("web").await? == before, "undrain was too early");
+    for slot in &before {
+        explained(&stage, slot, &slot.home).await?;
+    }
+    back("a drain by the plugin").await?;
+
     // MetalLB does not look at Ready: the speaker is alive, the pin moves.
     lab.silence_kubelet("node-1", true).await?;
     let slot = stage.away("web", "node-1", "FailedOver").await?;
@@ -111,6 +149,7 @@ async fn nodes_that_stay(lab: Lab) -> Result<()> {
     lab.kill_node("node-1").await?;
     let first = stage.away("web", "node-1", "FailedOver").await?;
     let heir = first.announced_by.clone().context("nobody took it over")?;
+    explained(&stage, &first, &heir).await?;
     lab.kill_node(&heir).await?;
     let last = ["node-2", "node-3"].into_iter().find(|n| *n != heir);
     let last = last.context("nobody is left")?;

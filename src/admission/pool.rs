@@ -8,7 +8,7 @@ use crate::address::{Family, RangeSet, is_buggy};
 use crate::api::{L2AddressPool, Reason};
 use crate::plan::appraisal::{self, Appraisal, Appraised};
 use crate::plan::dns::is_below;
-use crate::plan::neighbours;
+use crate::plan::neighbours::{self, bgp};
 use crate::plan::pool::{ParsedSpec, Problem, read_spec};
 use crate::selector::is_dns_subdomain;
 use crate::world::{Key, Observed, Stored, World};
@@ -118,11 +118,11 @@ fn overlaps(
             ));
         }
     }
-    if let Some(message) = neighbours::prefixes_beside_bgp(world, name, &usable) {
+    if let Some(message) = bgp::forbids_prefixes(world, name, &usable) {
         say(message);
     }
     // Which mode MetalLB's BGP runs in, the webhook does not see; the planner does.
-    if let Some(message) = neighbours::ipv6_beside_bgp(world, name, &usable) {
+    if let Some(message) = bgp::forbids_ipv6(world, name, &usable) {
         drafts.push(Draft::warning(Rule::Overlap, field, message));
     }
 }

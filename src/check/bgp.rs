@@ -1,11 +1,9 @@
 //! BGPAdvertisements that make MetalLB refuse its whole configuration.
 
-use serde_json::Value;
-
 use super::{Facts, Findings, Severity};
 use crate::address::Family;
 use crate::metallb::BgpAdvertisementSpec;
-use crate::plan::neighbours::{judge_bgp, metallb_ranges, selects_pool};
+use crate::plan::neighbours::{bgp, metallb_ranges, selects_pool};
 use crate::plan::pool::{owned_pool, parse_spec};
 
 pub(super) const RULES: &[(&str, &str)] = &[
@@ -33,7 +31,7 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Findings) {
         let Ok(spec) = parse_spec(pool, &object.spec) else {
             continue;
         };
-        if let Err((_, message)) = judge_bgp(world, pool, &spec.usable) {
+        if let Err((_, message)) = bgp::judge(world, pool, &spec.usable) {
             let (message, remedy) = message
                 .rsplit_once(": ")
                 .unwrap_or((&message, "limit the advertisement with spec.ipAddressPools"));
@@ -78,45 +76,16 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Findings) {
     }
 }
 
-/// How MetalLB speaks BGP.
-enum Mode {
-    Native,
-    Frr,
-    /// No speaker is seen.
-    Unknown,
-}
-
-/// The speakers are told by an environment variable; without it they are native.
-fn mode(facts: &Facts<'_>) -> Mode {
-    let mut speakers = facts
-        .of_kind("Pod")
-        .filter(|pod| is_speaker(pod))
-        .peekable();
-    if speakers.peek().is_none() {
-        return Mode::Unknown;
-    }
-    let containers =
-        speakers.flat_map(|p| p["spec"]["containers"].as_array().into_iter().flatten());
-    let mut variables = containers.flat_map(|c| c["env"].as_array().into_iter().flatten());
-    let frr = variables.any(|v| {
-        v["name"] == "METALLB_BGP_TYPE" && v["value"].as_str().is_some_and(|v| v.starts_with("frr"))
-    });
-    if frr { Mode::Frr } else { Mode::Native }
-}
-
-fn is_speaker(pod: &Value) -> bool {
-    let labels = &pod["metadata"]["labels"];
-    labels["app.kubernetes.io/component"] == "speaker" || labels["component"] == "speaker"
-}
-
 /// IPv6 pools beside BGP. Up to MetalLB 0.14.8 no matter which pools the
 /// advertisement is for; what matches a pool of ours is said of that pool.
 fn ipv6(facts: &Facts<'_>, found: &mut Findings) {
     let world = facts.world;
-    let (severity, when) = match mode(facts) {
-        Mode::Native => (Severity::Error, "in native BGP mode, in which it runs,"),
-        Mode::Unknown => (Severity::Warning, "in native BGP mode"),
-        Mode::Frr => return,
+    if !world.bgp_may_be_native() {
+        return;
+    }
+    let (severity, when) = match world.speakers.running().next() {
+        Some(_) => (Severity::Error, "in native BGP mode, in which it runs,"),
+        None => (Severity::Warning, "in native BGP mode"),
     };
     let old = world.capabilities.bgp_forbids_ipv6();
     for (pool_name, pool) in &world.ip_address_pools {

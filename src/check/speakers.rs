@@ -80,17 +80,16 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Findings) {
         .map(|s| s.node.as_str())
         .collect();
     if !blind.is_empty() {
-        // The first counters in the definitions are those of 0.15.
-        let (severity, then) = if world.capabilities.pool_counters {
+        let (severity, then) = if world.capabilities.needs_memberlist() {
+            (
+                Severity::Error,
+                "up to MetalLB 0.14.9 nobody announces any address then",
+            )
+        } else {
             (
                 Severity::Warning,
                 "MetalLB never finds out that one is dead, and only l2lb-controller moves its \
                  addresses",
-            )
-        } else {
-            (
-                Severity::Error,
-                "up to MetalLB 0.14.9 nobody announces any address then",
             )
         };
         found.add(

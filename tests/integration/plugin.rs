@@ -11,28 +11,17 @@ use l2lb::api::names;
 use l2lb_lab::Lab;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
-use tokio::process::{ChildStdout, Command};
+use tokio::process::ChildStdout;
 use tokio::time::timeout;
 
 use crate::cluster::{Cluster, PATIENCE, addresses, label, load_balancer};
 
-/// Runs a command to its end; its exit code and what it printed.
-async fn l2lb(cluster: &Cluster, args: &[&str]) -> Result<(i32, String)> {
-    let done = Command::new(env!("CARGO_BIN_EXE_kubectl-l2lb"))
-        .args(args)
-        .env("KUBECONFIG", cluster.lab.kubeconfig())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .context("running kubectl-l2lb")?;
-    let text = [done.stdout, done.stderr].concat();
-    let code = done.status.code().context("it was killed")?;
-    Ok((code, String::from_utf8_lossy(&text).into_owned()))
-}
-
-/// The same, of which the output is JSON.
+/// Runs a command of which the output is JSON; its exit code and the output.
 async fn answer(cluster: &Cluster, args: &[&str]) -> Result<(i32, Value)> {
-    let (code, text) = l2lb(cluster, &[args, &["-o", "json"]].concat()).await?;
+    let (code, text) = cluster
+        .lab
+        .plugin(args.iter().chain(&["-o", "json"]))
+        .await?;
     let value = serde_json::from_str(&text).with_context(|| format!("{args:?}: {text}"))?;
     Ok((code, value))
 }
@@ -93,12 +82,12 @@ pub async fn looks(lab: Lab) -> Result<()> {
     let inherits = view["nodes"].as_array().into_iter().flatten();
     let inherits: u64 = inherits.filter_map(|n| n["inherits"].as_u64()).sum();
     ensure!(inherits == 3, "each slot has one heir: {view:#}");
-    let (_, text) = l2lb(&cluster, &["status", "-A"]).await?;
+    let (_, text) = cluster.lab.plugin(["status", "-A"]).await?;
     ensure!(
         !text.contains('\u{1b}'),
         "colour without a terminal: {text}"
     );
-    let (code, text) = l2lb(&cluster, &["status", "-n", "shop", "nope"]).await?;
+    let (code, text) = cluster.lab.plugin(["status", "-n", "shop", "nope"]).await?;
     ensure!(code == 1 && text.contains("shop/nope"), "{code}: {text}");
 
     let slot = &slots[0];
@@ -114,7 +103,7 @@ pub async fn looks(lab: Lab) -> Result<()> {
         "metadata": {"name": "web-0-x", "namespace": "shop"}, "addressType": "IPv4",
         "endpoints": []});
     cluster.apply(&slices.to_string()).await?;
-    let (code, text) = l2lb(&cluster, &["why", address]).await?;
+    let (code, text) = cluster.lab.plugin(["why", address]).await?;
     ensure!(code == 3 && text.contains("no pod"), "{code}: {text}");
 
     // The controller of the test has no Lease, and a Service without a pod is
@@ -142,7 +131,10 @@ pub async fn looks(lab: Lab) -> Result<()> {
         rules(&report).contains(&"address-held-by-others"),
         "{report:#}"
     );
-    let (code, text) = l2lb(&cluster, &["check", "--kubeconfig", "/nowhere"]).await?;
+    let (code, text) = cluster
+        .lab
+        .plugin(["check", "--kubeconfig", "/nowhere"])
+        .await?;
     ensure!(code == 2 && text.contains("/nowhere"), "{code}: {text}");
     Ok(())
 }
@@ -178,10 +170,10 @@ pub async fn compares(lab: Lab) -> Result<()> {
     let mut given: Vec<String> = children.values().flat_map(addresses).collect();
     given.sort();
     ensure!(given == promised, "{given:?} and not {promised:?}");
-    let (code, text) = l2lb(&cluster, &["diff", "-f", &second]).await?;
+    let (code, text) = cluster.lab.plugin(["diff", "-f", &second]).await?;
     ensure!(code == 0, "{code}: {text}");
 
-    let (code, text) = l2lb(&cluster, &["export", "-A"]).await?;
+    let (code, text) = cluster.lab.plugin(["export", "-A"]).await?;
     ensure!(code == 0 && !text.contains("uid:"), "{text}");
     let exported = folder.join("exported.yaml");
     std::fs::write(&exported, &text)?;
@@ -194,7 +186,10 @@ pub async fn compares(lab: Lab) -> Result<()> {
     let pool = "apiVersion: l2lb.io/v1alpha1\nkind: L2AddressPool\nmetadata: {name: edge}\n\
                 spec: {addresses: [198.51.100.0/29]}\n";
     std::fs::write(&greedy, pool)?;
-    let (code, text) = l2lb(&cluster, &["diff", "-f", &greedy.display().to_string()]).await?;
+    let (code, text) = cluster
+        .lab
+        .plugin(["diff", "-f", &greedy.display().to_string()])
+        .await?;
     ensure!(
         code == 2 && text.contains("would be denied"),
         "{code}: {text}"
@@ -221,7 +216,7 @@ pub async fn drains(lab: Lab) -> Result<()> {
         }
     };
     let work = async {
-        let (code, text) = l2lb(&cluster, &["drain", "node-1"]).await?;
+        let (code, text) = cluster.lab.plugin(["drain", "node-1"]).await?;
         ensure!(
             code == 0 && text.contains("node node-1 announces nothing of l2lb"),
             "{code}: {text}"
@@ -237,13 +232,13 @@ pub async fn drains(lab: Lab) -> Result<()> {
             children.values().all(|c| label(c, names::PIN) != "node-1"),
             "something is pinned there"
         );
-        let (code, text) = l2lb(&cluster, &["drain", "node-1"]).await?;
+        let (code, text) = cluster.lab.plugin(["drain", "node-1"]).await?;
         ensure!(code == 0, "a second time: {code}: {text}");
 
         // The last one has nobody to hand over to.
-        let (code, text) = l2lb(&cluster, &["drain", "node-2"]).await?;
+        let (code, text) = cluster.lab.plugin(["drain", "node-2"]).await?;
         ensure!(code == 0, "{code}: {text}");
-        let (code, text) = l2lb(&cluster, &["drain", "node-3"]).await?;
+        let (code, text) = cluster.lab.plugin(["drain", "node-3"]).await?;
         ensure!(
             code == 1
                 && text.contains("1 slot on node node-3 cannot leave")
@@ -251,7 +246,7 @@ pub async fn drains(lab: Lab) -> Result<()> {
             "{code}: {text}"
         );
         for node in ["node-3", "node-2", "node-1"] {
-            let (code, text) = l2lb(&cluster, &["undrain", node]).await?;
+            let (code, text) = cluster.lab.plugin(["undrain", node]).await?;
             ensure!(
                 code == 0 && text.contains("again"),
                 "{node}: {code}: {text}"
@@ -264,7 +259,7 @@ pub async fn drains(lab: Lab) -> Result<()> {
                 .all(|c| label(c, names::PIN) == label(c, names::HOME)),
             "not everything is at home"
         );
-        let (code, text) = l2lb(&cluster, &["drain", "node-9"]).await?;
+        let (code, text) = cluster.lab.plugin(["drain", "node-9"]).await?;
         ensure!(
             code == 1 && text.contains("there is no node node-9"),
             "{code}: {text}"
@@ -312,11 +307,11 @@ pub async fn watches(lab: Lab) -> Result<()> {
     let cluster = prepared(lab).await?;
     let _controller = cluster.controller()?;
     served(&cluster).await?;
-    let mut program = Command::new(env!("CARGO_BIN_EXE_kubectl-l2lb"))
+    let mut program = cluster
+        .lab
+        .plugin_command()?
         .args(["status", "-A", "--watch", "--interval=1", "-o", "json"])
-        .env("KUBECONFIG", cluster.lab.kubeconfig())
         .stdout(Stdio::piped())
-        .kill_on_drop(true)
         .spawn()
         .context("starting kubectl-l2lb")?;
     let mut stream = Documents {

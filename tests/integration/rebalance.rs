@@ -126,15 +126,5 @@ pub async fn homes_are_evened_out(lab: Lab) -> Result<()> {
 
 /// Runs the command to its end; its exit code and all that it printed.
 async fn rebalance(cluster: &Cluster, args: &[&str]) -> Result<(i32, String)> {
-    let done = Command::new(env!("CARGO_BIN_EXE_kubectl-l2lb"))
-        .arg("rebalance")
-        .args(args)
-        .env("KUBECONFIG", cluster.lab.kubeconfig())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .context("running kubectl-l2lb")?;
-    let text = [done.stdout, done.stderr].concat();
-    let code = done.status.code().context("it was killed")?;
-    Ok((code, String::from_utf8_lossy(&text).into_owned()))
+    cluster.lab.plugin(["rebalance"].iter().chain(args)).await
 }

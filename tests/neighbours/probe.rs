@@ -18,9 +18,8 @@ const SQUATTER: &str = "lab0";
 async fn squat(stage: &Stage, verb: &str, address: &str) -> Result<()> {
     let address = format!("{address}/32");
     let args = ["address", verb, &address, "dev", SQUATTER];
-    let _ip = stage.lab.start(Spec::new("squatter", "ip").args(args))?;
-    // It has no handle that waits; it takes a few milliseconds.
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let mut ip = stage.lab.start(Spec::new("squatter", "ip").args(args))?;
+    ip.ended().await;
     Ok(())
 }
 

@@ -180,28 +180,7 @@ async fn start_webhook(lab: &Lab, controller: &std::path::Path) -> Result<Proces
         "{} is missing: cargo build --workspace --bins",
         program.display()
     );
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
-        "metadata": {"name": "l2lb-system"}});
-    lab.apply(&namespace.to_string()).await?;
-    lab.apply_templates(&[
-        "webhook/rbac.yaml",
-        "webhook/certificate.yaml",
-        "webhook/configurations.yaml",
-    ])
-    .await?;
-    let service = json!({"apiVersion": "v1", "kind": "Service",
-        "metadata": {"name": "l2lb-webhook", "namespace": "l2lb-system"},
-        "spec": {"ports": [{"name": "https", "port": 443}]}});
-    let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-        "metadata": {"name": "l2lb-webhook", "namespace": "l2lb-system",
-            "labels": {"kubernetes.io/service-name": "l2lb-webhook"}},
-        "addressType": "IPv4",
-        "endpoints": [{"addresses": ["192.0.2.1"], "conditions": {"ready": true}}],
-        "ports": [{"name": "https", "port": REVIEWS, "protocol": "TCP"}]});
-    for object in [service, slice] {
-        lab.apply(&object.to_string()).await?;
-    }
-    let kubeconfig = lab.kubeconfig_of("l2lb-system", "l2lb-webhook").await?;
+    let kubeconfig = lab.register_webhooks(&[REVIEWS]).await?;
     let spec = Spec::new("l2lb-webhook", program)
         .args([
             format!("--webhook-listen=0.0.0.0:{REVIEWS}"),

@@ -6,14 +6,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
-};
+use rcgen::KeyPair;
 use serde_json::json;
 
 use crate::lab::LabConfig;
 use crate::netns::Netns;
+use crate::pki::Certificate;
 use crate::place;
 use crate::process::{Process, Spec};
 use crate::topology::{self, CONTROL_PLANE};
@@ -202,18 +200,6 @@ fn write_files() -> Result<()> {
     let write = |name: &str, text: String| {
         std::fs::write(pki.join(name), text).with_context(|| format!("writing {name}"))
     };
-    let mut ca = CertificateParams::default();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    ca.key_usages = vec![
-        KeyUsagePurpose::KeyCertSign,
-        KeyUsagePurpose::CrlSign,
-        KeyUsagePurpose::DigitalSignature,
-    ];
-    ca.distinguished_name.push(DnType::CommonName, "lab");
-    let ca_key = KeyPair::generate().context("making a key")?;
-    let ca_certificate = ca.self_signed(&ca_key).context("making the lab's CA")?;
-    let issuer = Issuer::new(ca, ca_key);
-
     let names = [
         "192.0.2.1",
         "127.0.0.1",
@@ -221,20 +207,10 @@ fn write_files() -> Result<()> {
         "localhost",
         "kubernetes.default.svc",
     ];
-    let mut server = CertificateParams::new(names.map(String::from))
-        .context("making the API server's certificate")?;
-    server
-        .distinguished_name
-        .push(DnType::CommonName, "kube-apiserver");
-    server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    let server_key = KeyPair::generate().context("making a key")?;
-    let certificate = server
-        .signed_by(&server_key, &issuer)
-        .context("signing the API server's certificate")?;
-
-    write("ca.crt", ca_certificate.pem())?;
-    write("api-server.crt", certificate.pem())?;
-    write("api-server.key", server_key.serialize_pem())?;
+    let server = Certificate::of_server("kube-apiserver", &names)?;
+    write("ca.crt", server.ca)?;
+    write("api-server.crt", server.certificate)?;
+    write("api-server.key", server.key)?;
     let accounts = KeyPair::generate().context("making a key")?;
     write("service-account.key", accounts.serialize_pem())?;
     write("service-account.pub", accounts.public_key_pem())?;

@@ -5,10 +5,16 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
+use serde_json::json;
 use tokio::process::Command;
 
 use crate::lab::Lab;
-use crate::place;
+use crate::{place, topology};
+
+/// The webhook's Service and account, as the chart names them.
+const WEBHOOK: &str = "l2lb-webhook";
+/// Where the tests have the chart's release.
+const WEBHOOK_NAMESPACE: &str = "l2lb-system";
 
 impl Lab {
     /// The product's chart.
@@ -58,9 +64,10 @@ impl Lab {
         let chart = Self::chart();
         let chart = chart.to_string_lossy();
         // A helm that was built without a release's flags claims an old one.
-        let args = ["template", "l2lb", &chart, "--kube-version=v1.33.0"];
-        let namespace = ["--namespace=l2lb-system"];
-        self.helm(args.iter().chain(&namespace).chain(flags)).await
+        let namespace = format!("--namespace={WEBHOOK_NAMESPACE}");
+        let kubernetes = "--kube-version=v1.33.0";
+        let args = ["template", "l2lb", &chart, kubernetes, &namespace];
+        self.helm(args.iter().chain(flags)).await
     }
 
     /// Applies some templates of the product's chart, by their paths.
@@ -72,5 +79,36 @@ impl Lab {
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         let manifests = self.render_chart(&flags).await?;
         self.apply(&manifests).await
+    }
+
+    /// Has the API server call webhooks that listen in the control plane's
+    /// namespace, one on each of some ports, with the certificate, the rights
+    /// and the configurations that the chart makes. Returns the kubeconfig of
+    /// their account.
+    pub async fn register_webhooks(&self, ports: &[u16]) -> Result<PathBuf> {
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": WEBHOOK_NAMESPACE}});
+        self.apply(&namespace.to_string()).await?;
+        self.apply_templates(&[
+            "webhook/rbac.yaml",
+            "webhook/certificate.yaml",
+            "webhook/configurations.yaml",
+        ])
+        .await?;
+        let service = json!({"apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": WEBHOOK, "namespace": WEBHOOK_NAMESPACE},
+            "spec": {"ports": [{"name": "https", "port": 443}]}});
+        self.apply(&service.to_string()).await?;
+        for port in ports {
+            let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+                "metadata": {"name": format!("{WEBHOOK}-{port}"), "namespace": WEBHOOK_NAMESPACE,
+                    "labels": {"kubernetes.io/service-name": WEBHOOK}},
+                "addressType": "IPv4",
+                "endpoints": [{"addresses": [topology::CONTROL_PLANE],
+                    "conditions": {"ready": true}}],
+                "ports": [{"name": "https", "port": port, "protocol": "TCP"}]});
+            self.apply(&slice.to_string()).await?;
+        }
+        self.kubeconfig_of(WEBHOOK_NAMESPACE, WEBHOOK).await
     }
 }

@@ -8,30 +8,41 @@ use anyhow::{Context, Result, ensure};
 
 use crate::archive::{self, Entry};
 use crate::build::{Built, PLATFORMS, PROGRAMS, Program};
-use crate::image::{self, Assembled, Part};
+use crate::image::{self, Assembled, Papers, Part};
+use crate::packages::Packages;
 use crate::project::Project;
-use crate::sbom::{self, Packages};
-use crate::{build, chart, krew};
+use crate::{build, chart, krew, notices, sbom};
 
-/// The programs of all platforms, with their bills of materials.
+/// The programs of all platforms, with their papers.
 #[derive(Debug)]
 pub struct Programs {
     /// By platform.
-    platforms: Vec<(Built, BTreeMap<&'static str, Vec<u8>>)>,
+    platforms: Vec<(Built, BTreeMap<&'static str, Papers>)>,
 }
 
 impl Programs {
-    /// Builds them for every platform that this machine can build for, and
+    /// Builds all of them.
+    pub fn all(project: &Project) -> Result<Self> {
+        Self::build(project, &PROGRAMS.each_ref())
+    }
+
+    /// Builds those of which there are images.
+    pub fn of_images(project: &Project) -> Result<Self> {
+        let wanted: Vec<_> = PROGRAMS.iter().filter(|p| p.in_image).collect();
+        Self::build(project, &wanted)
+    }
+
+    /// Builds programs for every platform that this machine can build for, and
     /// says which it cannot.
-    pub fn build(project: &Project) -> Result<Self> {
+    fn build(project: &Project, wanted: &[&'static Program]) -> Result<Self> {
         let mut platforms = Vec::new();
         for platform in &PLATFORMS {
             if let Some(why) = platform.missing()? {
                 eprintln!("{} is left out: {why}", platform.arch);
                 continue;
             }
-            let built = build::build(project, platform, &project.target().join("static"))?;
-            platforms.push(with_bills(project, built)?);
+            let built = build::build(project, platform, wanted, &project.target().join("static"))?;
+            platforms.push(with_papers(project, built, wanted)?);
         }
         ensure!(!platforms.is_empty(), "no platform can be built for");
         Ok(Self { platforms })
@@ -46,14 +57,14 @@ impl Programs {
     ) -> Result<Vec<(&'static Program, Assembled)>> {
         let mut all = Vec::new();
         for program in PROGRAMS.iter().filter(|program| program.in_image) {
-            let parts: Vec<Part<'_>> = self
+            let parts = self
                 .platforms
                 .iter()
-                .map(|(built, bills)| Part {
-                    built,
-                    bill: bills.get(program.name).map_or(&[], Vec::as_slice),
+                .map(|(built, papers)| {
+                    let papers = of(papers, program)?;
+                    Ok(Part { built, papers })
                 })
-                .collect();
+                .collect::<Result<Vec<_>>>()?;
             let image = image::assemble(project, program, &parts, &to.join(program.name))
                 .with_context(|| format!("making the image {}", program.name))?;
             all.push((program, image));
@@ -62,18 +73,28 @@ impl Programs {
     }
 }
 
-fn with_bills(project: &Project, built: Built) -> Result<(Built, BTreeMap<&'static str, Vec<u8>>)> {
+fn with_papers(
+    project: &Project,
+    built: Built,
+    programs: &[&'static Program],
+) -> Result<(Built, BTreeMap<&'static str, Papers>)> {
     let packages = Packages::read(project, &built)?;
-    let bills = PROGRAMS
+    let papers = programs
         .iter()
         .map(|program| {
-            Ok((
-                program.name,
-                sbom::bill(project, &packages, &built, program)?,
-            ))
+            let papers = Papers {
+                bill: sbom::bill(project, &packages, &built, program)?,
+                notices: notices::notices(&packages, &built, program)?,
+            };
+            Ok((program.name, papers))
         })
         .collect::<Result<_>>()?;
-    Ok((built, bills))
+    Ok((built, papers))
+}
+
+fn of<'a>(all: &'a BTreeMap<&str, Papers>, program: &Program) -> Result<&'a Papers> {
+    all.get(program.name)
+        .with_context(|| format!("{} was not built", program.name))
 }
 
 /// What a release says about where it will be.
@@ -108,21 +129,22 @@ pub fn write(
     }
     let mut plugins = BTreeMap::new();
     let licence = crate::read(&project.root.join("LICENSE"))?;
-    for (built, bills) in &programs.platforms {
+    for (built, papers) in &programs.platforms {
         let arch = built.platform.arch;
         for program in &PROGRAMS {
             let name = format!("{}-linux-{arch}", program.name);
+            let papers = of(papers, program)?;
             let entries = vec![
                 Entry::program(program.name, built.read(program)?),
                 Entry::file("LICENSE", licence.clone()),
+                Entry::file(notices::PATH, papers.notices.clone()),
             ];
             let packed = archive::gzip(&archive::tar(entries, project.seconds())?)?;
             if program.name == "kubectl-l2lb" {
                 plugins.insert(arch, crate::sha256(&packed));
             }
             files.insert(format!("{name}.tar.gz"), packed);
-            let bill = bills.get(program.name).cloned().unwrap_or_default();
-            files.insert(format!("{name}.cdx.json"), bill);
+            files.insert(format!("{name}.cdx.json"), papers.bill.clone());
         }
     }
     match &places.url {

@@ -138,10 +138,14 @@ impl Built {
     }
 }
 
-/// Builds all programs for a platform, in a target folder of their own:
-/// flags that are not those of other builds would make cargo compile
-/// everything anew.
-pub fn build(project: &Project, platform: &'static Platform, target: &Path) -> Result<Built> {
+/// Builds programs for a platform, in a target folder of their own: flags that
+/// are not those of other builds would make cargo compile everything anew.
+pub fn build(
+    project: &Project,
+    platform: &'static Platform,
+    wanted: &[&'static Program],
+    target: &Path,
+) -> Result<Built> {
     let mut command = Command::new(cargo());
     command.current_dir(&project.root).args([
         "build",
@@ -152,7 +156,7 @@ pub fn build(project: &Project, platform: &'static Platform, target: &Path) -> R
         platform.triple,
     ]);
     command.arg("--target-dir").arg(target);
-    for program in &PROGRAMS {
+    for program in wanted {
         command.args(["--package", program.package, "--bin", program.name]);
     }
     isolate(&mut command);
@@ -193,7 +197,7 @@ pub fn build(project: &Project, platform: &'static Platform, target: &Path) -> R
             continue;
         };
         packages.insert(artifact.package_id);
-        let program = PROGRAMS.iter().find(|p| p.name == artifact.target.name);
+        let program = wanted.iter().find(|p| p.name == artifact.target.name);
         if let (Some(program), Some(file)) = (program, artifact.executable) {
             programs.insert(program.name, file.into_std_path_buf());
         }
@@ -204,7 +208,7 @@ pub fn build(project: &Project, platform: &'static Platform, target: &Path) -> R
         "cargo could not build the programs for {}",
         platform.triple
     );
-    for program in &PROGRAMS {
+    for program in wanted {
         ensure!(
             programs.contains_key(program.name),
             "cargo did not say where {} is",

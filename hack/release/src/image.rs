@@ -23,14 +23,25 @@ use crate::trust;
 pub const USER: &str = "65532:65532";
 /// The type of a bill of materials.
 pub const BILL: &str = "application/vnd.cyclonedx+json";
+/// The type of notices.
+pub const NOTICES: &str = "text/plain";
 
-/// A program of a platform, with its bill of materials.
+/// A program of a platform, with its papers.
 #[derive(Debug)]
 pub struct Part<'a> {
     /// The program's platform, and where it is.
     pub built: &'a Built,
+    /// Its papers.
+    pub papers: &'a Papers,
+}
+
+/// What goes along with a program.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Papers {
     /// Its bill of materials.
-    pub bill: &'a [u8],
+    pub bill: Vec<u8>,
+    /// The notices of what is linked into it.
+    pub notices: Vec<u8>,
 }
 
 /// The image of a platform.
@@ -70,7 +81,9 @@ pub fn assemble(
     let mut referrers = Vec::new();
     for part in parts {
         let (image, size) = image(&layout, project, program, part, &labels)?;
-        referrers.push(referrer(&layout, project, part, &image)?);
+        for (kind, paper) in [(BILL, &part.papers.bill), (NOTICES, &part.papers.notices)] {
+            referrers.push(referrer(&layout, project, &image, kind, paper)?);
+        }
         rows.push(Row {
             arch: part.built.platform.arch,
             size,
@@ -180,15 +193,16 @@ fn image(
     Ok((image, size))
 }
 
-/// Adds the bill of materials of an image, as something that refers to it.
+/// Adds a paper of an image, as something that refers to it.
 fn referrer(
     layout: &Layout,
     project: &Project,
-    part: &Part<'_>,
     image: &Descriptor,
+    kind: &str,
+    paper: &[u8],
 ) -> Result<Descriptor> {
-    let kind = MediaType::Other(BILL.to_owned());
-    let bill = layout.blob(kind.clone(), part.bill)?;
+    let kind = MediaType::Other(kind.to_owned());
+    let paper = layout.blob(kind.clone(), paper)?;
     let nothing = layout.blob(MediaType::EmptyJSON, b"{}")?;
     let subject = Descriptor::new(
         image.media_type().clone(),
@@ -200,7 +214,7 @@ fn referrer(
         .media_type(MediaType::ImageManifest)
         .artifact_type(kind.clone())
         .config(nothing)
-        .layers([bill])
+        .layers([paper])
         .subject(subject)
         .annotations(layout::annotations([(
             ANNOTATION_CREATED,

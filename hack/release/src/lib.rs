@@ -14,6 +14,8 @@ pub mod elf;
 pub mod image;
 pub mod krew;
 pub mod layout;
+pub mod notices;
+pub mod packages;
 pub mod project;
 pub mod sbom;
 pub mod trust;

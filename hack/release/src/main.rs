@@ -62,15 +62,16 @@ fn main() -> ExitCode {
 fn run(args: Args) -> Result<()> {
     let start = Instant::now();
     let project = Project::read(&args.repository)?;
-    let programs = Programs::build(&project)?;
     match args.command {
         Command::Image => {
+            let programs = Programs::of_images(&project)?;
             let folder = artefacts::images_dir(&project);
             show(&programs.images(&project, &folder)?);
             let seconds = start.elapsed().as_secs_f64();
             println!("in {} after {seconds:.1} s", folder.display());
         }
         Command::All { to, url, registry } => {
+            let programs = Programs::all(&project)?;
             let to = project.root.join(to);
             let names = artefacts::write(&project, &programs, &Places { url, registry }, &to)?;
             for name in names {

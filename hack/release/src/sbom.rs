@@ -4,10 +4,10 @@
 //! They hold no time and no serial number, so that the same program has the
 //! same bill.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId, TargetKind};
+use cargo_metadata::Package;
 use cyclonedx_bom::external_models::normalized_string::NormalizedString;
 use cyclonedx_bom::external_models::spdx::SpdxExpression;
 use cyclonedx_bom::external_models::uri::Purl;
@@ -20,87 +20,9 @@ use cyclonedx_bom::models::metadata::Metadata as BomMetadata;
 use cyclonedx_bom::models::property::{Properties, Property};
 
 use crate::build::{Built, Program};
+use crate::packages::Packages;
 use crate::project::Project;
 use crate::trust;
-
-/// What cargo knows of every package that is built for a platform.
-#[derive(Debug)]
-pub struct Packages {
-    by_id: BTreeMap<PackageId, Package>,
-    /// The packages that each needs, and whether while it is built alone.
-    needs: BTreeMap<PackageId, Vec<(PackageId, bool)>>,
-    /// What was really compiled.
-    compiled: BTreeSet<PackageId>,
-}
-
-impl Packages {
-    /// Asks cargo.
-    pub fn read(project: &Project, built: &Built) -> Result<Self> {
-        let filter = format!("--filter-platform={}", built.platform.triple);
-        let metadata: Metadata = MetadataCommand::new()
-            .current_dir(&project.root)
-            .other_options(["--locked".to_owned(), filter])
-            .exec()
-            .context("asking cargo for the packages")?;
-        let resolve = metadata.resolve.context("cargo resolved nothing")?;
-        let mut needs = BTreeMap::new();
-        for node in resolve.nodes {
-            let mut edges = Vec::new();
-            for dependency in node.deps {
-                let kinds = || dependency.dep_kinds.iter().map(|kind| kind.kind);
-                if kinds().any(|kind| kind == DependencyKind::Normal) {
-                    edges.push((dependency.pkg, false));
-                } else if kinds().any(|kind| kind == DependencyKind::Build) {
-                    edges.push((dependency.pkg, true));
-                }
-            }
-            needs.insert(node.id, edges);
-        }
-        Ok(Self {
-            by_id: metadata
-                .packages
-                .into_iter()
-                .map(|package| (package.id.clone(), package))
-                .collect(),
-            needs,
-            compiled: built.packages.clone(),
-        })
-    }
-
-    fn package(&self, id: &PackageId) -> Result<&Package> {
-        self.by_id
-            .get(id)
-            .with_context(|| format!("cargo does not know {id}"))
-    }
-
-    fn edges(&self, id: &PackageId) -> impl Iterator<Item = &(PackageId, bool)> {
-        // The workspace's other members want features that this build lacks.
-        let compiled = |(id, _): &&(PackageId, bool)| self.compiled.contains(id);
-        self.needs.get(id).into_iter().flatten().filter(compiled)
-    }
-
-    /// What a package is made of, and whether it is linked: the rest runs
-    /// while it is built.
-    fn closure(&self, root: &PackageId) -> Result<BTreeMap<PackageId, bool>> {
-        let mut found: BTreeMap<PackageId, bool> = BTreeMap::new();
-        let mut open = vec![(root.clone(), true)];
-        while let Some((id, linked)) = open.pop() {
-            if found.get(&id).is_some_and(|before| *before || !linked) {
-                continue;
-            }
-            found.insert(id.clone(), linked);
-            for (needed, for_build) in self.edges(&id) {
-                let is_macro = self
-                    .package(needed)?
-                    .targets
-                    .iter()
-                    .any(|target| target.kind.contains(&TargetKind::ProcMacro));
-                open.push((needed.clone(), linked && !for_build && !is_macro));
-            }
-        }
-        Ok(found)
-    }
-}
 
 /// The bill of materials of a program.
 pub fn bill(
@@ -109,11 +31,7 @@ pub fn bill(
     built: &Built,
     program: &Program,
 ) -> Result<Vec<u8>> {
-    let root = packages
-        .by_id
-        .values()
-        .find(|package| package.name == program.package)
-        .with_context(|| format!("there is no package {}", program.package))?;
+    let root = packages.named(program.package)?;
     let mut itself = component(Classification::Application, program.name, &project.version);
     itself.description = Some(NormalizedString::new(program.description));
     itself.licenses = licences("Apache-2.0");
@@ -242,12 +160,7 @@ fn toolchain(built: &Built) -> Result<Vec<Component>> {
 
 /// The certificate authorities, which are data.
 fn certificates(packages: &Packages) -> Result<Component> {
-    let package = packages
-        .by_id
-        .values()
-        .find(|package| package.name == trust::CRATE)
-        .with_context(|| format!("there is no package {}", trust::CRATE))?;
-    let mut component = of(package, Scope::Required)?;
+    let mut component = of(packages.named(trust::CRATE)?, Scope::Required)?;
     component.component_type = Classification::Data;
     Ok(component)
 }

@@ -12,7 +12,7 @@ use cyclonedx_bom::models::bom::{Bom, SpecVersion};
 use cyclonedx_bom::models::component::Scope;
 use cyclonedx_bom::validation::Validate;
 use l2lb_release::build::{Built, PLATFORMS, PROGRAMS, Platform, Program};
-use l2lb_release::image::{self, Part};
+use l2lb_release::image::{self, Papers, Part};
 use l2lb_release::project::Project;
 use l2lb_release::unpack::{Image, Layout};
 use l2lb_release::{elf, sha256, trust};
@@ -44,6 +44,19 @@ fn unpacked(program: &Program, test: &str) -> (Image, PathBuf, BTreeSet<String>)
         .join(program.name);
     let files = image.unpack(&root).unwrap();
     (image, root, files)
+}
+
+/// What refers to an image, of some kind.
+fn paper(program: &Program, image: &Image, kind: &str) -> Vec<u8> {
+    let referrers = layout(program).referrers().unwrap();
+    let mut all = referrers
+        .into_iter()
+        .filter(|r| r.subject == image.digest && r.kind.to_string() == kind);
+    let found = all.next();
+    assert!(all.next().is_none(), "two {kind} of {}", image.digest);
+    found
+        .unwrap_or_else(|| panic!("no {kind} refers to {}", image.digest))
+        .contents
 }
 
 #[test]
@@ -110,11 +123,8 @@ fn a_program_runs_where_there_is_nothing_else() {
 fn an_image_has_its_bill_of_materials() {
     for program in images() {
         let (image, root, _) = unpacked(program, "bill");
-        let referrers = layout(program).referrers().unwrap();
-        let of = referrers.iter().find(|r| r.subject == image.digest);
-        let of = of.unwrap_or_else(|| panic!("nothing refers to {}", image.digest));
-        assert_eq!(of.kind.to_string(), image::BILL);
-        let bom = Bom::parse_from_json_v1_5(of.contents.as_slice()).unwrap();
+        let bill = paper(program, &image, image::BILL);
+        let bom = Bom::parse_from_json_v1_5(bill.as_slice()).unwrap();
         let verdict = bom.validate_version(SpecVersion::V1_5);
         assert!(
             verdict.passed(),
@@ -163,12 +173,41 @@ fn an_image_has_its_bill_of_materials() {
 }
 
 #[test]
+fn an_image_has_the_notices_of_what_is_linked() {
+    for program in images() {
+        let (image, _, _) = unpacked(program, "notices");
+        let text = String::from_utf8(paper(program, &image, image::NOTICES)).unwrap();
+        // All that is linked is named, with a text, and nothing else.
+        let bill = paper(program, &image, image::BILL);
+        let bom = Bom::parse_from_json_v1_5(bill.as_slice()).unwrap();
+        for component in bom.components.unwrap().0 {
+            let version = component.version.as_deref().unwrap_or_default();
+            let name = format!("{} {version}", &*component.name);
+            let linked = component.scope == Some(Scope::Required)
+                && component.purl.is_some()
+                && &*component.name != "glibc";
+            let listed = text.lines().any(|l| l.starts_with(&format!("{name}: ")));
+            assert_eq!(listed, linked, "{name}");
+            let has_text = text
+                .lines()
+                .filter_map(|line| line.strip_suffix(':'))
+                .any(|line| line.split(", ").any(|of| of == name));
+            assert_eq!(has_text, linked, "{name}");
+        }
+        assert!(text.contains("\nGNU C Library "), "{text}");
+        assert!(text.contains("GNU LESSER GENERAL PUBLIC LICENSE"));
+    }
+}
+
+#[test]
 fn assembled_twice_it_is_the_same() {
     let project = project();
     for program in images() {
         let (image, root, _) = unpacked(program, "twice");
-        let referrers = layout(program).referrers().unwrap();
-        let of = referrers.iter().find(|r| r.subject == image.digest);
+        let papers = Papers {
+            bill: paper(program, &image, image::BILL),
+            notices: paper(program, &image, image::NOTICES),
+        };
         let built = Built {
             platform: platform(),
             programs: BTreeMap::from([(program.name, root.join(program.name))]),
@@ -178,7 +217,7 @@ fn assembled_twice_it_is_the_same() {
         let [first, second] = ["first", "second"].map(|place| {
             let part = Part {
                 built: &built,
-                bill: &of.unwrap().contents,
+                papers: &papers,
             };
             let to = root.with_file_name(format!("{}-{place}", program.name));
             let assembled = image::assemble(&project, program, &[part], &to).unwrap();

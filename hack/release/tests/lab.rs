@@ -1,5 +1,6 @@
 //! The images in a real cluster: installed from the chart's package, and with
-//! nothing to see but what is in them.
+//! nothing to see but what is in them. The release has not the usual name, and
+//! the webhook's certificate is the administrator's.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -7,13 +8,17 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use l2lb_lab::{Image, Lab, LabConfig, harness, place};
+use l2lb_lab::{Certificate, Image, Lab, LabConfig, harness, place};
 use l2lb_release::build::PROGRAMS;
 use l2lb_release::project::Project;
 use l2lb_release::unpack::Layout;
 use l2lb_release::{artefacts, chart};
+use serde_json::json;
 
 const NAMESPACE: &str = "--namespace=l2lb-system";
+const RELEASE: &str = "balancer";
+/// What the names of the release's objects begin with.
+const FULL_NAME: &str = "balancer-l2lb";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
@@ -40,7 +45,7 @@ fn unpacked(name: &str) -> PathBuf {
 
 async fn images_serve(lab: Lab) -> Result<()> {
     let project = Project::read(&place::workspace())?;
-    let mut flags = vec![NAMESPACE.to_owned(), "--create-namespace".to_owned()];
+    let mut flags = vec![NAMESPACE.to_owned()];
     for program in PROGRAMS.iter().filter(|program| program.in_image) {
         let layout = Layout::open(&artefacts::images_dir(&project).join(program.name))?;
         let arch = match std::env::consts::ARCH {
@@ -64,7 +69,7 @@ async fn images_serve(lab: Lab) -> Result<()> {
     let template = |chart| {
         [
             "template",
-            "l2lb",
+            RELEASE,
             chart,
             NAMESPACE,
             "--kube-version=v1.33.0",
@@ -79,18 +84,39 @@ async fn images_serve(lab: Lab) -> Result<()> {
         "the package renders other manifests than the folder"
     );
 
+    let kubectl = lab.kubectl();
+    let service = format!("{FULL_NAME}-webhook.l2lb-system.svc");
+    let certificate = Certificate::of_server("webhook", &[&service])?;
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": "l2lb-system",
+            "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+        "metadata": {"name": "webhook-tls", "namespace": "l2lb-system"},
+        "stringData": {"tls.crt": certificate.certificate, "tls.key": certificate.key}});
+    for object in [namespace, secret] {
+        lab.apply(&object.to_string()).await?;
+    }
+    let ca = PathBuf::from("/run/lab/webhook-ca.crt");
+    std::fs::write(&ca, &certificate.ca)?;
+    flags.push("--set=webhook.certificate.from=secret".to_owned());
+    flags.push("--set=webhook.certificate.secretName=webhook-tls".to_owned());
+    flags.push(format!(
+        "--set-file=webhook.certificate.caBundle={}",
+        ca.display()
+    ));
+
     let start = Instant::now();
-    let install = ["install", "l2lb", &package, "--wait", "--timeout=90s"];
+    let install = ["install", RELEASE, &package, "--wait", "--timeout=90s"];
     lab.helm(install.into_iter().chain(flags.iter().map(String::as_str)))
         .await?;
     eprintln!("ready after {:.1} s", start.elapsed().as_secs_f64());
-    let kubectl = lab.kubectl();
     let lease = "jsonpath={.spec.holderIdentity}";
+    let name = format!("{FULL_NAME}-controller");
     let holder = kubectl
-        .run(["get", "lease", "l2lb-controller", NAMESPACE, "-o", lease])
+        .run(["get", "lease", &name, NAMESPACE, "-o", lease])
         .await?;
     ensure!(
-        holder.starts_with("l2lb-controller-"),
+        holder.starts_with(&format!("{name}-")),
         "the Lease is held by {holder:?}"
     );
 
@@ -118,7 +144,7 @@ async fn images_serve(lab: Lab) -> Result<()> {
             .is_err_and(|e| e.to_string().contains("has 2 free")),
         "a load balancer for which there are no addresses: {denied:?}"
     );
-    Ok(())
+    lab.ensure_check_finds_nothing().await
 }
 
 const POOL: &str = "

@@ -101,6 +101,7 @@ pub async fn run(lab: Lab) -> Result<()> {
         "the upgrade changed the Services"
     );
     life.everything_works().await?;
+    lab.ensure_check_finds_nothing().await?;
     life.leaves_and_comes().await?;
     life.answers_get_lost().await?;
     life.pool_goes().await?;

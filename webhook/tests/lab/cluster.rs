@@ -7,9 +7,6 @@ use anyhow::{Context, Result, ensure};
 use l2lb_lab::{Lab, Process, Spec};
 use serde_json::json;
 
-/// The control plane's address, where the webhook listens.
-const ADDRESS: &str = "192.0.2.1";
-
 /// Installs definitions, rights and configurations, and starts a webhook on
 /// each of the ports.
 pub async fn start(lab: &Lab, ports: &[u16], more: &[&str]) -> Result<Vec<Process>> {
@@ -27,29 +24,7 @@ pub async fn start(lab: &Lab, ports: &[u16], more: &[&str]) -> Result<Vec<Proces
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
         "metadata": {"name": "metallb-system"}});
     lab.apply(&namespace.to_string()).await?;
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
-        "metadata": {"name": "l2lb-system"}});
-    lab.apply(&namespace.to_string()).await?;
-    lab.apply_templates(&[
-        "webhook/rbac.yaml",
-        "webhook/certificate.yaml",
-        "webhook/configurations.yaml",
-    ])
-    .await?;
-    let service = json!({"apiVersion": "v1", "kind": "Service",
-        "metadata": {"name": "l2lb-webhook", "namespace": "l2lb-system"},
-        "spec": {"ports": [{"name": "https", "port": 443}]}});
-    lab.apply(&service.to_string()).await?;
-    for port in ports {
-        let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-            "metadata": {"name": format!("l2lb-webhook-{port}"), "namespace": "l2lb-system",
-                "labels": {"kubernetes.io/service-name": "l2lb-webhook"}},
-            "addressType": "IPv4",
-            "endpoints": [{"addresses": [ADDRESS], "conditions": {"ready": true}}],
-            "ports": [{"name": "https", "port": port, "protocol": "TCP"}]});
-        lab.apply(&slice.to_string()).await?;
-    }
-    let kubeconfig = lab.kubeconfig_of("l2lb-system", "l2lb-webhook").await?;
+    let kubeconfig = lab.register_webhooks(ports).await?;
     let mut processes = Vec::new();
     for port in ports {
         let spec = Spec::new(

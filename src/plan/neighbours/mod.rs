@@ -3,6 +3,8 @@
 //! MetalLB's parser rejects makes its whole configuration stale, for
 //! everybody, so everything is judged as that parser would before it is sent.
 
+pub(crate) mod bgp;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -10,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use super::pool::owned_pool;
 use crate::address::{AddressRange, Family, RangeSet};
 use crate::api::{Reason, names};
-use crate::metallb::{BgpAdvertisementSpec, L2AdvertisementSpec, PREFERENCE};
+use crate::metallb::{L2AdvertisementSpec, PREFERENCE};
 use crate::selector::Selector;
 use crate::world::{Node, Stored, World};
 
@@ -27,7 +29,7 @@ pub(super) fn judge_pool(
     if let Some(message) = overlaps(world, name, all, usable, taken).into_iter().next() {
         return Err((Reason::AddressOverlap, message));
     }
-    judge_bgp(world, name, usable)
+    bgp::judge(world, name, usable)
 }
 
 /// Everything that the addresses of a pool overlap, as sentences.
@@ -78,92 +80,6 @@ pub(crate) fn metallb_ranges(spec: &crate::metallb::IpAddressPoolSpec) -> RangeS
         .iter()
         .filter_map(|a| AddressRange::parse_leniently(a).ok())
         .collect()
-}
-
-/// BGPAdvertisements that would make MetalLB refuse its whole configuration as
-/// soon as the pool exists.
-pub(crate) fn judge_bgp(
-    world: &World,
-    name: &str,
-    ranges: &RangeSet,
-) -> Result<(), (Reason, String)> {
-    let refused = |message| Err((Reason::BGPAdvertisementConflict, message));
-    if let (true, Some(message)) = (
-        world.bgp_may_be_native(),
-        ipv6_beside_bgp(world, name, ranges),
-    ) {
-        return refused(message);
-    }
-    prefixes_beside_bgp(world, name, ranges).map_or(Ok(()), refused)
-}
-
-const REMEDY: &str = "limit that advertisement to its own pools with spec.ipAddressPools";
-
-/// Every BGPAdvertisement that can be read, and whether it matches a pool.
-fn bgp_advertisements<'a>(
-    world: &'a World,
-    name: &str,
-) -> impl Iterator<Item = (&'a String, &'a BgpAdvertisementSpec, bool)> {
-    let metallb_name = names::ip_address_pool_name(name);
-    let labels = pool_labels(name);
-    world
-        .bgp_advertisements
-        .iter()
-        .filter_map(move |(other, stored)| {
-            let spec = &stored.valid()?.spec;
-            let (pools, selectors) = (&spec.ip_address_pools, &spec.ip_address_pool_selectors);
-            let matches = selects_pool(pools, selectors, &metallb_name, &labels);
-            Some((other, spec, matches))
-        })
-}
-
-/// Why IPv6 addresses cannot be, if MetalLB runs BGP in native mode.
-pub(crate) fn ipv6_beside_bgp(world: &World, name: &str, ranges: &RangeSet) -> Option<String> {
-    if !ranges.has(Family::IPv6) {
-        return None;
-    }
-    let any = world.capabilities.bgp_forbids_ipv6();
-    bgp_advertisements(world, name).find_map(|(other, _, matches)| match matches {
-        true => Some(format!(
-            "BGPAdvertisement {other} matches this pool, and MetalLB in native BGP mode refuses its \
-             whole configuration when it matches IPv6 addresses: {REMEDY}"
-        )),
-        false if any => Some(format!(
-            "MetalLB before 0.14.9 in native BGP mode refuses its whole configuration when there are \
-             an IPv6 pool and a BGPAdvertisement ({other}), whatever it matches: upgrade MetalLB, or \
-             leave out the IPv6 addresses"
-        )),
-        false => None,
-    })
-}
-
-/// Why a BGPAdvertisement cannot aggregate these ranges.
-pub(crate) fn prefixes_beside_bgp(world: &World, name: &str, ranges: &RangeSet) -> Option<String> {
-    // Without preferences each address has a pool of its own.
-    let single = world.capabilities.installed && !world.capabilities.can_prefer();
-    let matching = bgp_advertisements(world, name).filter(|(_, _, matches)| *matches);
-    matching
-        .flat_map(|(other, spec, _)| ranges.ranges().iter().map(move |r| (other, spec, r)))
-        .find_map(|(other, spec, range)| {
-            let family = range.family();
-            let (field, length) = match family {
-                Family::IPv4 => ("aggregationLength", spec.aggregation_length),
-                Family::IPv6 => ("aggregationLengthV6", spec.aggregation_length_v6),
-            };
-            let length = length.map_or(i64::from(family.bits()), i64::from);
-            let shortest = if single {
-                family.bits()
-            } else {
-                range.shortest_prefix()
-            };
-            (length < i64::from(shortest)).then(|| {
-                format!(
-                    "BGPAdvertisement {other} matches this pool with {field} {length}, and MetalLB \
-                     refuses its whole configuration when that is shorter than a pool's prefix \
-                     (/{shortest} for {range}): {REMEDY}"
-                )
-            })
-        })
 }
 
 /// A foreign L2Advertisement that draws addresses of the pool away from where
@@ -344,54 +260,6 @@ mod tests {
             );
         }
         conflicting_advertisement(&world, "edge", &Selector::default())
-    }
-
-    /// What is said of a pool's ranges beside a BGPAdvertisement.
-    fn beside_bgp(version: &str, advertisement: Value, ranges: &[&str]) -> Option<String> {
-        let mut world = World::default();
-        world.set_capabilities(crate::metallb::Capabilities::of_version(version).unwrap());
-        let advertisement = json!({"apiVersion": "metallb.io/v1beta1", "kind": "BGPAdvertisement",
-            "metadata": {"name": "routed"}, "spec": advertisement});
-        world.observe(observe_manifest(advertisement).unwrap().unwrap());
-        let ranges: Vec<AddressRange> = ranges
-            .iter()
-            .map(|r| AddressRange::parse(r).unwrap())
-            .collect();
-        let ranges = ranges.into_iter().collect();
-        judge_bgp(&world, "edge", &ranges).err().map(|(_, m)| m)
-    }
-
-    #[test]
-    fn native_bgp_knows_no_ipv6() {
-        let (v4, v6) = ("192.0.2.0/28", "2001:db8::/120");
-        let others = || json!({"ipAddressPools": ["routed"]});
-        // Up to 0.14.8 whatever the advertisement matches.
-        let said = beside_bgp("0.14.8", others(), &[v4, v6]).unwrap();
-        assert!(said.contains("(routed)"), "{said}");
-        assert_eq!(beside_bgp("0.14.8", others(), &[v4]), None);
-        for version in ["0.14.9", "0.16.2"] {
-            assert_eq!(beside_bgp(version, others(), &[v4, v6]), None, "{version}");
-            let said = beside_bgp(version, json!({}), &[v4, v6]).unwrap();
-            assert!(said.contains("IPv6"), "{said}");
-            assert_eq!(beside_bgp(version, json!({}), &[v4]), None);
-        }
-        // Through FRR it may, unless it is aggregated too far.
-        let mut world = World::default();
-        let speaker = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "speaker",
-                "namespace": "metallb-system", "labels": {"component": "speaker"}},
-            "spec": {"nodeName": "a", "containers": [{"name": "speaker",
-                "env": [{"name": "METALLB_BGP_TYPE", "value": "frr-k8s"}]}]},
-            "status": {"phase": "Running"}});
-        world.observe(observe_manifest(speaker).unwrap().unwrap());
-        let six = std::iter::once(AddressRange::parse(v6).unwrap()).collect();
-        for (length, refused) in [(128, false), (119, true)] {
-            let advertisement = json!({"apiVersion": "metallb.io/v1beta1",
-                "kind": "BGPAdvertisement", "metadata": {"name": "routed"},
-                "spec": {"aggregationLengthV6": length}});
-            world.observe(observe_manifest(advertisement).unwrap().unwrap());
-            let said = judge_bgp(&world, "edge", &six);
-            assert_eq!(said.is_err(), refused, "{said:?}");
-        }
     }
 
     fn prefer(weight: i32, node: &str) -> Value {

@@ -1,0 +1,160 @@
+//! What works beside what: other advertisements, other classes, speakers that
+//! are missing, old or without the interface, pods on some nodes only. Each
+//! either works, or is refused before it harms, or is reported with the
+//! remedy. Who announces is seen by ARP from the client. `L2LB_TEST_METALLB`
+//! brings trials of what was so in the versions that it names.
+
+mod advertisements;
+mod bgp;
+mod probe;
+mod segments;
+mod speakers;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use l2lb_demo::stage::{PATIENCE, Stage};
+use l2lb_lab::{Lab, LabConfig, harness};
+use serde_json::json;
+
+fn main() -> ExitCode {
+    let usual = LabConfig::default;
+    let mut trials = vec![
+        harness::trial(
+            "l2_advertisements",
+            usual(),
+            advertisements::l2_advertisements,
+        ),
+        harness::trial("bgp_advertisements", usual(), bgp::bgp_advertisements),
+        harness::trial("speakers_and_pods", usual(), speakers::speakers_and_pods),
+        harness::trial("another_host", usual(), probe::another_host),
+        harness::trial(
+            "segments_and_interfaces",
+            LabConfig {
+                second_segment: true,
+                ..usual()
+            },
+            segments::segments_and_interfaces,
+        ),
+        harness::trial(
+            "another_class_without_memberlist",
+            LabConfig {
+                metallb_values: Some(
+                    "{loadBalancerClass: edge.example/l2, \
+                     speaker: {memberlist: {enabled: false}, ignoreExcludeLB: true}}"
+                        .into(),
+                ),
+                ..usual()
+            },
+            speakers::another_class_without_memberlist,
+        ),
+        harness::trial(
+            "speakers_older_than_definitions",
+            LabConfig {
+                metallb: Some("0.16.1".into()),
+                l2_advertisement_of: Some(l2lb_lab::METALLB.into()),
+                ..usual()
+            },
+            speakers::speakers_older_than_definitions,
+        ),
+    ];
+    // What was so once, where `L2LB_TEST_METALLB` asks for it.
+    let on = |version: &str| LabConfig {
+        metallb: Some(version.to_owned()),
+        ..usual()
+    };
+    for version in harness::metallb_versions(&[]) {
+        match version.as_str() {
+            "0.14.9" => {
+                let silent = LabConfig {
+                    metallb_values: Some("{speaker: {memberlist: {enabled: false}}}".into()),
+                    ..on(&version)
+                };
+                trials.push(harness::trial(
+                    "old_without_memberlist",
+                    silent,
+                    speakers::old_without_memberlist,
+                ));
+            }
+            "0.14.8" => trials.push(harness::trial(
+                "ipv6_beside_any_bgp",
+                on(&version),
+                bgp::ipv6_beside_any_bgp,
+            )),
+            _ => {}
+        }
+    }
+    harness::run(trials)
+}
+
+async fn stage(lab: Lab, args: &[&str]) -> Result<Stage> {
+    Stage::set(lab, env!("CARGO_BIN_EXE_l2lb-controller").into(), args).await
+}
+
+/// A pool `edge` on the first segment, and a load balancer `web` from it.
+async fn order(stage: &Stage) -> Result<()> {
+    stage
+        .pool("edge", json!({"addresses": ["192.0.2.100-192.0.2.119"]}))
+        .await?;
+    stage
+        .load_balancer("web", "edge", json!({}), json!({}))
+        .await
+}
+
+/// That, and all its slots are at home.
+async fn usual(lab: Lab) -> Result<Stage> {
+    let stage = stage(lab, &["--hold-down=1s"]).await?;
+    order(&stage).await?;
+    stage.at_home("web", 3).await?;
+    Ok(stage)
+}
+
+async fn foreign(stage: &Stage, kind: &str, name: &str, spec: serde_json::Value) -> Result<()> {
+    let object = json!({"apiVersion": "metallb.io/v1beta1", "kind": kind,
+        "metadata": {"name": name, "namespace": "metallb-system"}, "spec": spec});
+    stage.lab.apply(&object.to_string()).await
+}
+
+async fn delete(stage: &Stage, kind: &str, name: &str) -> Result<()> {
+    let args = ["delete", kind, "-n", "metallb-system", name];
+    stage.lab.kubectl().run(args).await.map(drop)
+}
+
+/// What the parts of MetalLB say that do not find their configuration valid,
+/// or have said nothing yet.
+async fn invalid_parts(stage: &Stage) -> Result<Vec<String>> {
+    let states = stage
+        .get(&["configurationstates", "-n", "metallb-system"])
+        .await?;
+    let items = states["items"].as_array().cloned().unwrap_or_default();
+    let missing = 4_usize.saturating_sub(items.len());
+    let bad = items.iter().filter(|s| s["status"]["result"] != "Valid");
+    Ok(bad
+        .map(ToString::to_string)
+        .chain(vec!["a part is silent".to_owned(); missing])
+        .collect())
+}
+
+/// Every part of MetalLB finds its configuration valid.
+async fn ensure_valid(stage: &Stage) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        let bad = invalid_parts(stage).await?;
+        if bad.is_empty() {
+            return Ok(());
+        }
+        ensure!(start.elapsed() < PATIENCE, "not valid: {bad:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// The pod of a DaemonSet in a namespace on a node.
+async fn pod_on(stage: &Stage, namespace: &str, node: &str) -> Result<String> {
+    let field = format!("--field-selector=spec.nodeName={node}");
+    let pods = stage.get(&["pods", "-n", namespace, &field]).await?;
+    pods["items"][0]["metadata"]["name"]
+        .as_str()
+        .map(str::to_owned)
+        .with_context(|| format!("no pod of {namespace} is on {node}"))
+}
