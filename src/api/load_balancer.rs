@@ -180,6 +180,14 @@ pub struct ServiceSpec {
     pub annotations: BTreeMap<String, String>,
 }
 
+impl ServiceSpec {
+    /// Whether only nodes that run a ready pod announce.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.external_traffic_policy.as_deref() == Some("Local")
+    }
+}
+
 /// One port of the Services.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

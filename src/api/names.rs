@@ -30,6 +30,12 @@ pub const PIN: &str = "l2lb.io/pin";
 /// On a child Service and an L2Advertisement: which set of candidate nodes may announce.
 pub const CANDIDATES: &str = "l2lb.io/candidates";
 
+/// On a child Service: its `externalTrafficPolicy`, where that is `Local`. Its
+/// EndpointSlices have the label, too, and are watched by it.
+pub const TRAFFIC_POLICY: &str = "l2lb.io/traffic-policy";
+/// The selector of what has that label.
+pub const LOCAL_SELECTOR: &str = "l2lb.io/traffic-policy=Local";
+
 /// On a child Service: hash of what the L2LoadBalancer asks of every child.
 /// It changes when a field is taken out of the spec, which a comparison of
 /// the wanted fields with the present ones would not see.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::parser::{self, STALE};
 use super::{Facts, Findings, Severity};
 use crate::metallb::L2AdvertisementSpec;
-use crate::plan::neighbours::{conflicting_advertisement, selects_pool, shares_own_pools};
+use crate::plan::neighbours::{conflicting_advertisement, shares_pool};
 use crate::plan::pool::{owned_pool, parse_spec};
 use crate::selector::Selector;
 
@@ -150,23 +150,8 @@ fn named(pools: &[&str]) -> String {
 fn reaches(facts: &Facts<'_>, found: &mut Findings, about: &str, spec: &L2AdvertisementSpec) {
     let world = facts.world;
     let prefers = world.capabilities.can_prefer();
-    let mut reached: Vec<&str> = Vec::new();
-    for pool in world.pools.keys() {
-        let selectors = &spec.ip_address_pool_selectors;
-        let object = crate::api::names::ip_address_pool_name(pool);
-        let labels = world
-            .ip_address_pools
-            .get(&object)
-            .and_then(|p| p.metadata().labels.clone())
-            .unwrap_or_default();
-        // Before, each address has a pool of its own, of a name that nobody lists.
-        let older = || shares_own_pools(spec, pool);
-        let matches = selects_pool(&spec.ip_address_pools, selectors, &object, &labels)
-            && spec.service_selectors.is_empty();
-        if matches && prefers || !prefers && older() {
-            reached.push(pool);
-        }
-    }
+    let pools = world.pools.keys().map(String::as_str);
+    let reached: Vec<&str> = pools.filter(|p| shares_pool(world, spec, p)).collect();
     if reached.is_empty() {
         return;
     }

@@ -146,7 +146,7 @@ fn pool_of(facts: &Facts<'_>, service: &Value) -> Option<String> {
 /// 0.16 on. What a dead node left there is not counted.
 fn twice(facts: &Facts<'_>, found: &mut Findings) {
     let world = facts.world;
-    if !world.capabilities.reports_announcers() {
+    if !world.reports_announcers() {
         return;
     }
     let alive = |node: &str| {

@@ -232,7 +232,7 @@ fn answer(
         return Some(Verdict::Silent { service });
     };
     // Before 0.16 MetalLB's reports cannot be believed: any node will do.
-    let reported: BTreeSet<&str> = if world.capabilities.reports_announcers() {
+    let reported: BTreeSet<&str> = if world.reports_announcers() {
         world.announcers(&service).collect()
     } else {
         BTreeSet::new()

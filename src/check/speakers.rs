@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{Facts, Findings, Severity};
 use crate::metallb::Capabilities;
+use crate::world::{Version, version_of};
 
 pub(super) const RULES: &[(&str, &str)] = &[
     ("no-speaker-seen", "no speaker of MetalLB is seen at all"),
@@ -36,9 +37,6 @@ pub(super) const RULES: &[(&str, &str)] = &[
     ),
 ];
 
-/// A version as MetalLB's images carry it.
-type Version = (u32, u32, u32);
-
 /// Versions at which the key changed by which speakers talk to each other.
 const KEY_CHANGES: [Version; 2] = [(0, 14, 5), (0, 16, 2)];
 
@@ -65,7 +63,7 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Findings) {
     }
     let mut versions: BTreeMap<Version, Vec<String>> = BTreeMap::new();
     for speaker in &speakers {
-        if let Some(version) = version(&speaker.image) {
+        if let Some(version) = speaker.version() {
             versions
                 .entry(version)
                 .or_default()
@@ -220,7 +218,7 @@ fn programs(
         let image = controller["spec"]["containers"][0]["image"]
             .as_str()
             .unwrap_or_default();
-        if let (Some(version), Some((speaker, _))) = (version(image), versions.last_key_value())
+        if let (Some(version), Some((speaker, _))) = (version_of(image), versions.last_key_value())
             && version != *speaker
         {
             found.add(
@@ -271,28 +269,6 @@ fn programs(
     }
 }
 
-/// The version in an image's tag.
-fn version(image: &str) -> Option<Version> {
-    let (_, tag) = image.split('@').next()?.rsplit_once(':')?;
-    let tag = tag.trim_start_matches('v');
-    let end = tag
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(tag.len());
-    let mut parts = tag[..end].split('.').map(|p| p.parse().ok());
-    Some((parts.next()??, parts.next()??, parts.next()??))
-}
-
 fn text((major, minor, patch): Version) -> String {
     format!("{major}.{minor}.{patch}")
-}
-
-#[test]
-fn versions_are_in_tags() {
-    assert_eq!(version("quay.io/metallb/speaker:v0.16.2"), Some((0, 16, 2)));
-    assert_eq!(
-        version("host:5000/speaker:0.14.9-debian@sha256:00"),
-        Some((0, 14, 9))
-    );
-    assert_eq!(version("host:5000/speaker"), None);
-    assert_eq!(version("speaker:latest"), None);
 }

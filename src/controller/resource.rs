@@ -6,7 +6,7 @@ use crate::api::names;
 use crate::world::{ANNOUNCE_FAILED, Key, Kind};
 
 /// Every kind that is watched.
-pub const KINDS: [Kind; 13] = [
+pub const KINDS: [Kind; 14] = [
     Kind::Node,
     Kind::Namespace,
     Kind::AddressPool,
@@ -20,6 +20,7 @@ pub const KINDS: [Kind; 13] = [
     Kind::DnsEndpoint,
     Kind::Pod,
     Kind::Event,
+    Kind::EndpointSlice,
 ];
 
 const METALLB_GROUP: &str = "metallb.io";
@@ -32,6 +33,7 @@ pub fn api_resource(kind: Kind) -> ApiResource {
         Kind::Service => ("", "v1", "services"),
         Kind::Pod => ("", "v1", "pods"),
         Kind::Event => ("", "v1", "events"),
+        Kind::EndpointSlice => ("discovery.k8s.io", "v1", "endpointslices"),
         Kind::ServiceCidr => ("networking.k8s.io", "v1", "servicecidrs"),
         Kind::DnsEndpoint => ("externaldns.k8s.io", "v1alpha1", "dnsendpoints"),
         Kind::AddressPool => (names::GROUP, names::VERSION, "l2addresspools"),
@@ -85,7 +87,7 @@ pub fn is_in_metallb_namespace(kind: Kind) -> bool {
 /// Whether planning goes on without the kind when it may not be read: then
 /// less is known of who can announce.
 pub fn is_optional(kind: Kind) -> bool {
-    matches!(kind, Kind::Pod | Kind::Event)
+    matches!(kind, Kind::Pod | Kind::Event | Kind::EndpointSlice)
 }
 
 /// The objects of a kind that are watched, as label and field selector; none: all.
@@ -95,6 +97,8 @@ pub fn selectors(kind: Kind) -> (Option<&'static str>, Option<String>) {
         // between MetalLB's chart and its manifests.
         Kind::Pod => (Some("controller-revision-hash"), None),
         Kind::Event => (None, Some(format!("reason={ANNOUNCE_FAILED}"))),
+        // They have the labels of their Service.
+        Kind::EndpointSlice => (Some(names::LOCAL_SELECTOR), None),
         _ => (None, None),
     }
 }

@@ -1,6 +1,7 @@
 //! What is seen of a slot's announcement: who announces it, and why it is
 //! not whoever should.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
@@ -10,7 +11,7 @@ use super::inference;
 use super::load_balancer::Served;
 use crate::api::{Reason, names};
 use crate::metallb::election;
-use crate::world::{Child, Key, SpeakerState, World};
+use crate::world::{Child, HANDOVER, Key, SpeakerState, World};
 
 /// How long another node may announce although home is preferred before it is
 /// put down to old speakers: longer than any handover, and than speakers need
@@ -26,6 +27,8 @@ pub(super) struct Seen<'a> {
     pub live: Vec<&'a str>,
     all: Vec<&'a str>,
     pub allocated: bool,
+    /// When that is no longer so if nobody says anything.
+    pub until: Option<Timestamp>,
 }
 
 impl<'a> Seen<'a> {
@@ -36,13 +39,20 @@ impl<'a> Seen<'a> {
         key: &Key,
         child: Option<&Child>,
         addresses: &[IpAddr],
+        endpoints: Option<&BTreeSet<&str>>,
     ) -> Self {
         let set = served.map(|s| &*s.set);
-        let all: Vec<&str> = if world.capabilities.reports_announcers() {
-            world.announcers(key).collect()
+        let mut until = None;
+        let all: Vec<&str> = if world.reports_announcers() {
+            let mut all: Vec<&str> = world.announcers(key).collect();
+            if let (true, Some((last, at))) = (all.is_empty(), world.handing_over.get(key)) {
+                until = at.checked_add(HANDOVER).ok();
+                all.push(last);
+            }
+            all
         } else {
             child
-                .and_then(|c| inference::announcer(environment, served, c, addresses))
+                .and_then(|c| inference::announcer(environment, served, c, addresses, endpoints))
                 .into_iter()
                 .collect()
         };
@@ -65,6 +75,7 @@ impl<'a> Seen<'a> {
             live,
             all,
             allocated,
+            until,
         }
     }
 
@@ -80,6 +91,27 @@ impl<'a> Seen<'a> {
     }
 }
 
+/// The nodes with a pod that serves a load balancer's Services, where only
+/// those can announce and it is known. A Service that is new has the pods of
+/// the others. While there is none at all, it does not matter where they are.
+pub(super) fn endpoints<'a>(
+    world: &'a World,
+    served: &Served,
+    service: &Key,
+) -> Option<BTreeSet<&'a str>> {
+    if !served.object.spec.service.is_local() {
+        return None;
+    }
+    let own = world.endpoints.nodes(service);
+    let nodes = own.or_else(|| {
+        let children = world.children.get(&served.key)?;
+        children
+            .values()
+            .find_map(|c| world.endpoints.nodes(&c.key))
+    });
+    nodes.filter(|nodes| !nodes.is_empty())
+}
+
 /// Why another node announces although home is well and preferred, where it
 /// can be told, and when to look again.
 pub(super) fn overruled(
@@ -88,6 +120,7 @@ pub(super) fn overruled(
     child: &Child,
     seen: &Seen<'_>,
     deciding: Option<&str>,
+    endpoints: Option<&BTreeSet<&str>>,
 ) -> (Option<Reason>, Option<Timestamp>) {
     let nothing = (None, None);
     let Some(home) = served.set.member(&child.home) else {
@@ -103,17 +136,15 @@ pub(super) fn overruled(
     if home.standing != Standing::Serving || child.pin != child.home {
         return nothing;
     }
-    let policy = served
-        .object
-        .spec
-        .service
-        .external_traffic_policy
-        .as_deref();
-    let (reason, grace) = if policy == Some("Local") {
+    let is_able = |name: &str| endpoints.is_none_or(|nodes| nodes.contains(name));
+    let is_local = served.object.spec.service.is_local();
+    let (reason, grace) = if is_local && !is_able(&home.name) {
+        (Reason::NoLocalEndpoint, SignedDuration::ZERO)
+    } else if is_local && endpoints.is_none() {
         (Reason::NoLocalEndpoint, ENDPOINT_GRACE)
     } else if served.pool.prefers
         && !child.has_own_pool()
-        && goes_by_hash(world, served, home, stranger, deciding)
+        && goes_by_hash(world, served, home, stranger, deciding, is_able)
     {
         (Reason::SpeakersTooOld, SPEAKERS_GRACE)
     } else {
@@ -141,8 +172,10 @@ fn goes_by_hash(
     home: &Member,
     announcer: &str,
     deciding: &str,
+    has_pod: impl Fn(&str) -> bool,
 ) -> bool {
-    let able = served.set.members.iter().filter(|m| m.trouble.is_none());
+    let members = served.set.members.iter();
+    let able = members.filter(|m| m.trouble.is_none() && has_pod(&m.name));
     matches!(world.speakers.on(&home.name), SpeakerState::Running(_))
         && election::winner(deciding, able.map(|m| m.name.as_str())) == Some(announcer)
 }

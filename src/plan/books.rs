@@ -225,9 +225,7 @@ impl<'a> Books<'a> {
             .values()
             .flat_map(|slots| slots.values())
         {
-            let id = of(child)
-                .filter(|_| !child.terminating)
-                .and_then(|v| self.ids.get(v));
+            let id = of(child).and_then(|v| self.ids.get(v));
             if let Some(count) = id.and_then(|id| counts.get_mut(id as usize)) {
                 *count += 1;
             }

@@ -1,7 +1,7 @@
 //! What concerns more than one load balancer: the nodes, the pools, the sets
 //! of candidate nodes, and who reserves which address.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -24,6 +24,9 @@ pub(super) struct NodeView {
     pub hostname: Option<String>,
     /// Its label `kubernetes.io/hostname` is there and no other node has the same.
     pub identifiable: bool,
+    /// It is home to a slot, which it keeps when another node comes with the
+    /// same `kubernetes.io/hostname`.
+    pub incumbent: bool,
     pub labels: BTreeMap<String, String>,
     /// Why it cannot announce.
     pub trouble: Option<Trouble>,
@@ -90,7 +93,8 @@ pub(super) struct CandidateSet {
     pub selector: Selector,
     /// Sorted by value.
     pub members: Vec<Member>,
-    /// Nodes that are selected and cannot be told apart from others.
+    /// Nodes that are selected and cannot be told apart from others, members
+    /// that are home to a slot among them.
     pub unidentifiable: Vec<(String, Option<String>)>,
 }
 
@@ -126,6 +130,8 @@ pub(super) struct Environment {
     pub deadline: Option<Timestamp>,
     /// What MetalLB has of ours.
     pub given: Given,
+    /// A speaker runs without memberlist, of a version that announces all the same.
+    pub without_memberlist: bool,
     sets: BTreeMap<(String, Selector), Arc<CandidateSet>>,
 }
 
@@ -217,6 +223,8 @@ impl Environment {
             names,
             node_addresses,
             given: Given::read(world),
+            without_memberlist: !world.capabilities.needs_memberlist()
+                && world.speakers.running().any(|s| !s.memberlist),
             sets: BTreeMap::new(),
         }
     }
@@ -243,9 +251,10 @@ impl Environment {
             .nodes
             .iter()
             .filter(|n| !n.excluded && selector.matches(&n.labels));
-        let (good, bad): (Vec<_>, Vec<_>) = selected.partition(|n| n.identifiable);
-        let mut members: Vec<Member> = good
-            .into_iter()
+        let selected: Vec<&NodeView> = selected.collect();
+        let mut members: Vec<Member> = selected
+            .iter()
+            .filter(|n| n.identifiable || n.incumbent)
             .map(|n| {
                 let lacks = pool.lacking.nodes.contains(&n.name);
                 let trouble = n.trouble.or(lacks.then_some(Trouble::NoInterface));
@@ -269,8 +278,9 @@ impl Environment {
             pool: pool.name.clone(),
             id: selector.digest(),
             members,
-            unidentifiable: bad
-                .into_iter()
+            unidentifiable: selected
+                .iter()
+                .filter(|n| !n.identifiable)
                 .map(|n| (n.name.clone(), n.hostname.clone()))
                 .collect(),
             selector,
@@ -328,6 +338,13 @@ fn read_nodes(world: &World, deadline: &mut Option<Timestamp>) -> Vec<NodeView> 
         node.hostname()
             .is_some_and(|h| hostnames.get(h) == Some(&1))
     };
+    // Twins are rare.
+    let homes: HashSet<&str> = if hostnames.values().all(|count| *count == 1) {
+        HashSet::new()
+    } else {
+        let children = world.children.values().flat_map(|slots| slots.values());
+        children.map(|child| child.home.as_str()).collect()
+    };
     world
         .nodes
         .values()
@@ -339,6 +356,7 @@ fn read_nodes(world: &World, deadline: &mut Option<Timestamp>) -> Vec<NodeView> 
                 value: node.value().into(),
                 hostname: node.hostname().map(str::to_owned),
                 identifiable: is_unique(node),
+                incumbent: node.hostname().is_some() && homes.contains(&*node.value()),
                 labels: node.labels.clone(),
                 trouble: ability.trouble,
                 cordoned: node.cordoned,

@@ -2,6 +2,7 @@
 //! 0.16 has no ServiceL2Status, or one that goes stale): whoever wins MetalLB's
 //! election among the nodes that are well.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::environment::Environment;
@@ -16,12 +17,14 @@ pub(super) const INFERRED: &str =
     "; who announces is inferred: the installed MetalLB (before 0.16) does not report it reliably";
 
 /// The node that announces a child's addresses, by name. `served` is absent
-/// for a load balancer that is left as it is.
+/// for a load balancer that is left as it is; `endpoints` are the nodes with a
+/// pod, where only those announce and it is known.
 pub(super) fn announcer<'a>(
     environment: &'a Environment,
     served: Option<&'a Served>,
     child: &Child,
     addresses: &[IpAddr],
+    endpoints: Option<&BTreeSet<&str>>,
 ) -> Option<&'a str> {
     if child.allocated.is_empty() {
         return None;
@@ -30,6 +33,7 @@ pub(super) fn announcer<'a>(
         environment
             .node(value)
             .filter(|n| n.trouble.is_none() && !n.silenced)
+            .filter(|n| endpoints.is_none_or(|nodes| nodes.contains(&*n.name)))
     };
     let Some(served) = served else {
         return well(&child.pin).map(|n| n.name.as_str());

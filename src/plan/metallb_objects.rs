@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
+    LabelSelector, LabelSelectorRequirement, ObjectMeta, OwnerReference,
+};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::ability::Trouble;
 use super::change::{Action, Cause, Change, Stage};
 use super::environment::{CandidateSet, Environment, Member};
 use super::load_balancer::earlier;
@@ -202,7 +205,7 @@ pub(super) fn unused_own(world: &World, wanted: &BTreeSet<&str>) -> PoolObjects 
 
 /// Until when a Service that went is thought to be announced still.
 fn lingers(world: &World, service: &Key, departed: Timestamp) -> Option<Timestamp> {
-    let announced = if world.capabilities.reports_announcers() {
+    let announced = if world.reports_announcers() {
         world.announcers.contains_key(service).then_some(LINGER)
     } else {
         Some(UNSEEN)
@@ -302,6 +305,40 @@ fn finalizer(world: &World, view: &PoolView, stage: Stage, held: bool) -> Change
     }
 }
 
+/// The weight by which a node wins MetalLB's elections.
+pub(super) fn preference(member: &Member) -> PreferredNodeSelector {
+    PreferredNodeSelector {
+        weight: PREFERENCE,
+        preference: selector::one_label(names::HOSTNAME, &member.hostname),
+    }
+}
+
+/// The candidates but those that lack the pool's interfaces: MetalLB would
+/// elect them all the same, and then nobody announces.
+fn node_selectors(set: &CandidateSet) -> Vec<LabelSelector> {
+    let mut selected = set.selector.to_label_selector();
+    let lacking: BTreeSet<&String> = set
+        .members
+        .iter()
+        .filter(|m| m.trouble == Some(Trouble::NoInterface))
+        .map(|m| &m.hostname)
+        .collect();
+    if !lacking.is_empty() {
+        let others = LabelSelectorRequirement {
+            key: names::HOSTNAME.to_owned(),
+            operator: "NotIn".to_owned(),
+            values: Some(lacking.into_iter().cloned().collect()),
+        };
+        selected
+            .match_expressions
+            .get_or_insert_default()
+            .push(others);
+    } else if set.selector.is_everything() {
+        return Vec::new();
+    }
+    vec![selected]
+}
+
 /// The advertisement that prefers one node for the Services pinned to it.
 fn advertisement(
     world: &World,
@@ -312,11 +349,7 @@ fn advertisement(
     let spec = L2AdvertisementSpec {
         ip_address_pools: vec![names::ip_address_pool_name(&view.name)],
         ip_address_pool_selectors: Vec::new(),
-        node_selectors: if set.selector.is_everything() {
-            Vec::new()
-        } else {
-            vec![set.selector.to_label_selector()]
-        },
+        node_selectors: node_selectors(set),
         interfaces: view.interfaces.clone(),
         service_selectors: if world.capabilities.service_selectors {
             vec![selector::labels([
@@ -327,10 +360,7 @@ fn advertisement(
             Vec::new()
         },
         preferred_node_selectors: if world.capabilities.can_prefer() {
-            vec![PreferredNodeSelector {
-                weight: PREFERENCE,
-                preference: selector::one_label(names::HOSTNAME, &member.hostname),
-            }]
+            vec![preference(member)]
         } else {
             Vec::new()
         },

@@ -1,5 +1,7 @@
 //! Where a slot is pinned: at home, or at the standby that stands in.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::books::Books;
@@ -18,6 +20,8 @@ pub(super) struct Situation<'a> {
     pub deciding: Option<&'a str>,
     /// It has a pool of its own: only those after the pin stand by.
     pub own: bool,
+    /// The nodes with a pod that serves, where only those can announce and it is known.
+    pub endpoints: Option<&'a BTreeSet<&'a str>>,
     pub now: Timestamp,
     pub hold_down: SignedDuration,
 }
@@ -42,9 +46,16 @@ impl Situation<'_> {
         };
         let current = self.pin.and_then(|pin| self.set.member(pin));
         let serving = |member: &&Member| member.standing == Standing::Serving;
+        let away = current.filter(serving).filter(|c| *c.value != *self.home);
+        let able_away = away.filter(|m| self.can_announce(m));
         match self.set.member(self.home) {
             Some(home) if home.standing == Standing::Serving => {
-                let away = current.filter(serving).filter(|c| *c.value != *self.home);
+                if self.own && !self.can_announce(home) {
+                    // Whoever comes before it in MetalLB's order is not listed,
+                    // and may be the only one with a pod.
+                    let able = able_away.or_else(|| self.able_standby(books));
+                    return at(able.map_or(self.home, |m| &m.value));
+                }
                 let back = home.since.and_then(|s| s.checked_add(self.hold_down).ok());
                 match (away, back) {
                     (Some(away), Some(back)) if back > self.now => Pin {
@@ -55,24 +66,25 @@ impl Situation<'_> {
                 }
             }
             Some(home) if home.standing == Standing::Draining => {
-                let away = current.filter(serving).filter(|c| *c.value != *self.home);
-                match away.or_else(|| self.standby(books)) {
+                match able_away.or_else(|| self.able_standby(books)) {
                     Some(standby) => at(&standby.value),
                     None => at(self.home),
                 }
             }
             _ => {
-                let away = current.filter(serving).filter(|c| *c.value != *self.home);
                 let announcer = self.announcer.filter(serving);
                 let last_resort = || {
                     self.set
                         .members
                         .iter()
                         .filter(|m| *m.value != *self.home && m.standing == Standing::Draining)
-                        .min_by_key(|m| self.rank(m))
+                        .min_by_key(|m| (!self.can_announce(m), self.rank(m)))
                 };
-                match away
+                match able_away
                     .or(announcer)
+                    .or_else(|| self.able_standby(books))
+                    .or_else(|| last_resort().filter(|m| self.can_announce(m)))
+                    .or(away)
                     .or_else(|| self.standby(books))
                     .or_else(last_resort)
                 {
@@ -83,9 +95,19 @@ impl Situation<'_> {
         }
     }
 
-    /// The serving candidate with the fewest pins, one that has a standby
-    /// behind it if there is one; among equals the one that MetalLB would
-    /// elect itself.
+    /// Whether a node may announce, as far as pods matter.
+    fn can_announce(&self, member: &Member) -> bool {
+        self.endpoints
+            .is_none_or(|nodes| nodes.contains(&*member.name))
+    }
+
+    fn able_standby(&self, books: &mut Books<'_>) -> Option<&Member> {
+        self.standby(books).filter(|m| self.can_announce(m))
+    }
+
+    /// The serving candidate with the fewest pins, of those that have a pod and
+    /// a standby behind them if there are such; among equals the one that MetalLB
+    /// would elect itself.
     fn standby(&self, books: &mut Books<'_>) -> Option<&Member> {
         self.set
             .members
@@ -93,6 +115,7 @@ impl Situation<'_> {
             .filter(|m| *m.value != *self.home && m.standing == Standing::Serving)
             .min_by_key(|m| {
                 (
+                    !self.can_announce(m),
                     self.own && !self.has_standby(m),
                     books.pins(m),
                     self.rank(m),

@@ -30,9 +30,20 @@ pub struct Planner {
     heirs: HeirCache,
     memo: HashMap<Key, Memo>,
     loads: LoadCache,
-    /// What MetalLB can do, and whether it is addressed under its old prefix.
-    metallb: (Capabilities, bool),
+    metallb: Ground,
     external_dns: Availability,
+}
+
+/// What of MetalLB every load balancer depends on.
+#[derive(Debug, Default, PartialEq)]
+struct Ground {
+    capabilities: Capabilities,
+    /// It is addressed under its old prefix.
+    old_annotations: bool,
+    /// Its speakers say what they announce.
+    reports: bool,
+    /// Some of them do not find dead nodes by themselves.
+    without_memberlist: bool,
 }
 
 /// A load balancer's last plan and everything that it was made from.
@@ -50,6 +61,9 @@ struct Work {
     revision: u64,
     kept: Option<Arc<LoadBalancerPlan>>,
 }
+
+/// How many names of nodes that are no more are remembered at least.
+const SPARE_IDS: usize = 64;
 
 /// From how many load balancers on all cores plan at once.
 const SEVERAL: usize = 2;
@@ -81,10 +95,19 @@ fn plan_ahead(
 impl Planner {
     /// Plans the whole world.
     pub fn plan(&mut self, world: &World) -> Plan {
+        // Where nodes come and go under new names, their tables would grow for ever.
+        if self.ids.len() > 2 * world.nodes.len() + SPARE_IDS {
+            *self = Self::default();
+        }
         let previous = std::mem::take(&mut self.environment);
         let mut environment = Environment::read(world, &previous);
         // What every load balancer depends on.
-        let metallb = (world.capabilities, world.needs_old_annotations());
+        let metallb = Ground {
+            capabilities: world.capabilities,
+            old_annotations: world.needs_old_annotations(),
+            reports: world.reports_announcers(),
+            without_memberlist: environment.without_memberlist,
+        };
         let same_ground = environment.nodes == previous.nodes
             && metallb == std::mem::replace(&mut self.metallb, metallb)
             && world.external_dns == std::mem::replace(&mut self.external_dns, world.external_dns);

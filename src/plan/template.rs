@@ -48,6 +48,9 @@ impl ServiceTemplate {
         ] {
             labels.insert(label.to_owned(), value.to_owned());
         }
+        if wanted.is_local() {
+            labels.insert(names::TRAFFIC_POLICY.to_owned(), "Local".to_owned());
+        }
         let class = wanted
             .load_balancer_class
             .clone()

@@ -6,6 +6,7 @@
 //! [`World::forget`], so that a fact is read from an object in one place.
 
 mod child;
+mod endpoints;
 mod evenness;
 mod node;
 mod observe;
@@ -13,11 +14,13 @@ mod speaker;
 mod version;
 
 pub use child::{Child, ForeignService, ServiceRecord};
+pub use endpoints::Endpoints;
 pub use evenness::{Evenness, Spread};
 pub use node::Node;
 pub use observe::{Observed, observe_manifest};
 pub use speaker::{
-    ANNOUNCE_FAILED, InterfaceFailure, SPEAKER_GRACE, Speaker, SpeakerState, Speakers,
+    ANNOUNCE_FAILED, InterfaceFailure, SPEAKER_GRACE, Speaker, SpeakerState, Speakers, Version,
+    version_of,
 };
 pub use version::ResourceVersion;
 
@@ -91,6 +94,8 @@ pub enum Kind {
     Pod,
     /// An event by which a speaker says that it cannot announce.
     Event,
+    /// Where the pods of a child Service with `externalTrafficPolicy: Local` are.
+    EndpointSlice,
 }
 
 impl Kind {
@@ -110,6 +115,7 @@ impl Kind {
             Self::DnsEndpoint => "DNSEndpoint",
             Self::Pod => "Pod",
             Self::Event => "Event",
+            Self::EndpointSlice => "EndpointSlice",
         }
     }
 }
@@ -213,6 +219,10 @@ impl Default for Options {
 /// speaker still reports to announce that Service.
 pub const LINGER: SignedDuration = SignedDuration::from_secs(30);
 
+/// How long nobody may report to announce a Service before that is believed: in
+/// a handover MetalLB takes the old report away before it writes the new one.
+pub const HANDOVER: SignedDuration = SignedDuration::from_secs(5);
+
 /// How long a freed address rests: until then it is given out last.
 pub const REST: SignedDuration = SignedDuration::from_hours(1);
 
@@ -249,8 +259,13 @@ pub struct World {
     pub announcers: HashMap<Key, BTreeMap<String, String>>,
     /// When those last changed, as far as the controller saw it.
     pub announced_since: HashMap<Key, Timestamp>,
+    /// The node that reported last to announce a Service, and until when, where
+    /// none has since a moment ago.
+    pub handing_over: BTreeMap<Key, (String, Timestamp)>,
     /// MetalLB's speakers.
     pub speakers: Speakers,
+    /// Where pods of child Services with `externalTrafficPolicy: Local` are.
+    pub endpoints: Endpoints,
     /// What speakers said that they cannot announce, by event.
     pub interface_failures: BTreeMap<Key, InterfaceFailure>,
     /// The cluster's Service networks, by name of the ServiceCIDR.
@@ -409,17 +424,22 @@ impl World {
             .insert(key, self.revisions.count);
     }
 
+    /// Something about a Service has changed that may be a slot.
+    fn touch_service(&mut self, service: &Key) {
+        match service.name.rsplit_once('-') {
+            Some((name, _)) => {
+                self.touch_load_balancer(Key::new(service.namespace.clone(), name));
+            }
+            None => self.touch_environment(),
+        }
+    }
+
     fn touch_object(&mut self, object: &ObjectRef) {
         match object.kind {
             Kind::LoadBalancer | Kind::DnsEndpoint => {
                 self.touch_load_balancer(object.key.clone());
             }
-            Kind::Service => match object.key.name.rsplit_once('-') {
-                Some((name, _)) => {
-                    self.touch_load_balancer(Key::new(object.key.namespace.clone(), name));
-                }
-                None => self.touch_environment(),
-            },
+            Kind::Service => self.touch_service(&object.key),
             Kind::IpAddressPool | Kind::L2Advertisement => {
                 self.touch_owner(&object.key.name);
                 self.touch_environment();
@@ -443,6 +463,8 @@ impl World {
         let younger_than =
             |at: &Timestamp, age: SignedDuration| now.checked_sub(age).is_ok_and(|then| *at > then);
         self.departed.retain(|_, at| younger_than(at, LINGER));
+        self.handing_over
+            .retain(|_, (_, at)| younger_than(at, HANDOVER));
         self.freed.retain(|_, at| younger_than(at, REST));
     }
 

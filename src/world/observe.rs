@@ -5,6 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{
     Event, Namespace as KubeNamespace, Node as KubeNode, Pod, Service,
 };
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::PartialObjectMeta;
@@ -48,6 +49,8 @@ pub enum Observed {
     Pod(Box<Pod>),
     /// An event.
     Event(Box<Event>),
+    /// Where pods of a Service are.
+    EndpointSlice(Box<EndpointSlice>),
 }
 
 impl Observed {
@@ -67,6 +70,7 @@ impl Observed {
             Self::DnsEndpoint(_) => Kind::DnsEndpoint,
             Self::Pod(_) => Kind::Pod,
             Self::Event(_) => Kind::Event,
+            Self::EndpointSlice(_) => Kind::EndpointSlice,
         }
     }
 
@@ -86,6 +90,7 @@ impl Observed {
             Self::DnsEndpoint(o) => o.metadata(),
             Self::Pod(o) => &o.metadata,
             Self::Event(o) => &o.metadata,
+            Self::EndpointSlice(o) => &o.metadata,
         }
     }
 
@@ -115,6 +120,7 @@ impl Observed {
             Kind::DnsEndpoint => Self::DnsEndpoint(stored(value)?),
             Kind::Pod => Self::Pod(serde_json::from_value(value)?),
             Kind::Event => Self::Event(serde_json::from_value(value)?),
+            Kind::EndpointSlice => Self::EndpointSlice(serde_json::from_value(value)?),
             Kind::AddressPool => Self::AddressPool(stored(value)?),
             Kind::LoadBalancer => Self::LoadBalancer(stored(value)?),
             Kind::IpAddressPool => Self::IpAddressPool(stored(value)?),
@@ -176,6 +182,7 @@ pub fn observe_manifest(value: Value) -> Result<Option<Observed>, serde_json::Er
         ("", "Service") => Kind::Service,
         ("", "Pod") => Kind::Pod,
         ("", "Event") => Kind::Event,
+        ("discovery.k8s.io", "EndpointSlice") => Kind::EndpointSlice,
         ("networking.k8s.io", "ServiceCIDR") => Kind::ServiceCidr,
         ("l2lb.io", "L2AddressPool") => Kind::AddressPool,
         ("l2lb.io", "L2LoadBalancer") => Kind::LoadBalancer,
@@ -280,6 +287,7 @@ impl World {
                 }
                 None => self.forget(&object),
             },
+            Observed::EndpointSlice(slice) => self.observe_endpoints(&object.key, &slice),
         }
     }
 
@@ -319,6 +327,10 @@ impl World {
                 if self.speakers.forget(name, self.now) {
                     self.touch_environment();
                 }
+                return;
+            }
+            Kind::EndpointSlice => {
+                self.forget_endpoints(&object.key);
                 return;
             }
             Kind::Event => {
@@ -457,6 +469,7 @@ impl World {
         self.forget_announcer(status);
         self.touch_load_balancer(owner_of(&service));
         self.announced_since.insert(service.clone(), self.now);
+        self.handing_over.remove(&service);
         self.status_service
             .insert(status.name.clone(), service.clone());
         self.announcers
@@ -470,10 +483,13 @@ impl World {
             return;
         };
         if let Some(statuses) = self.announcers.get_mut(&service) {
-            statuses.remove(&status.name);
+            let last = statuses.remove(&status.name);
             if statuses.is_empty() {
                 self.announcers.remove(&service);
                 self.announced_since.remove(&service);
+                if let Some(last) = last.filter(|_| self.child(&service).is_some()) {
+                    self.handing_over.insert(service.clone(), (last, self.now));
+                }
             } else {
                 self.announced_since.insert(service.clone(), self.now);
             }

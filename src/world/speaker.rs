@@ -36,6 +36,14 @@ pub struct Speaker {
 }
 
 impl Speaker {
+    /// From this version on a speaker's ServiceL2Status can be believed.
+    const REPORTS: Version = (0, 16, 0);
+
+    /// The version by its image's tag, where that is one.
+    pub fn version(&self) -> Option<Version> {
+        version_of(&self.image)
+    }
+
     /// Reads a pod; `None` when it is no speaker, or has no node yet.
     pub fn read(pod: &Pod, previous: Option<&Self>, now: Timestamp) -> Option<Self> {
         let labels = pod.metadata.labels.as_ref()?;
@@ -90,6 +98,20 @@ impl Speaker {
             native_bgp: container.is_none_or(has_native_bgp),
         })
     }
+}
+
+/// A version as MetalLB's images carry it.
+pub type Version = (u32, u32, u32);
+
+/// The version in an image's tag.
+pub fn version_of(image: &str) -> Option<Version> {
+    let (_, tag) = image.split('@').next()?.rsplit_once(':')?;
+    let tag = tag.trim_start_matches('v');
+    let end = tag
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(tag.len());
+    let mut parts = tag[..end].split('.').map(|p| p.parse().ok());
+    Some((parts.next()??, parts.next()??, parts.next()??))
 }
 
 fn is_running(state: &ContainerStatus) -> bool {
@@ -262,6 +284,14 @@ impl InterfaceFailure {
 }
 
 impl World {
+    /// Whether the speakers say what they announce, and can be believed. While
+    /// MetalLB is upgraded its definitions know ServiceL2Status and some
+    /// speakers do not yet: nothing follows then from what is not said.
+    pub fn reports_announcers(&self) -> bool {
+        let is_old = |s: &Speaker| s.version().is_some_and(|v| v < Speaker::REPORTS);
+        self.capabilities.reports_announcers() && !self.speakers.running().any(is_old)
+    }
+
     /// Whether MetalLB's BGP may be the native one: unless every speaker that
     /// runs says otherwise.
     pub fn bgp_may_be_native(&self) -> bool {
@@ -286,6 +316,20 @@ impl World {
 mod tests {
     use super::*;
     use serde_json::{Value, json};
+
+    #[test]
+    fn versions_are_in_tags() {
+        assert_eq!(
+            version_of("quay.io/metallb/speaker:v0.16.2"),
+            Some((0, 16, 2))
+        );
+        assert_eq!(
+            version_of("host:5000/speaker:0.14.9-debian@sha256:00"),
+            Some((0, 14, 9))
+        );
+        assert_eq!(version_of("host:5000/speaker"), None);
+        assert_eq!(version_of("speaker:latest"), None);
+    }
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()

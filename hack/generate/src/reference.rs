@@ -279,6 +279,11 @@ fn keys(page: &mut String) {
             "which set of nodes may announce, as a digest",
         ),
         row(
+            names::TRAFFIC_POLICY,
+            "child Service",
+            "its externalTrafficPolicy, where that is Local",
+        ),
+        row(
             names::TEMPLATE,
             "everything that the controller makes (annotation)",
             "digest of what was wanted",

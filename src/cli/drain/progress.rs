@@ -85,7 +85,7 @@ fn owner(child: &Child) -> Option<Key> {
 /// Whether a node says that it announces a slot, or, where speakers do not
 /// say so reliably, the controller does.
 fn announces(world: &World, child: &Child, node: &str) -> bool {
-    if world.capabilities.reports_announcers() {
+    if world.reports_announcers() {
         return world.announcers(&child.key).any(|n| n == node);
     }
     reported(world, child).is_some_and(|s| s.announced_by.as_deref() == Some(node))
@@ -146,8 +146,7 @@ pub(super) fn announcers(world: &World, slots: &[Slot]) -> BTreeMap<String, usiz
         let by = child.and_then(|child| {
             let reported = reported(world, child).and_then(|s| s.announced_by.clone());
             let said = world.announcers(&slot.service).next().map(str::to_owned);
-            said.filter(|_| world.capabilities.reports_announcers())
-                .or(reported)
+            said.filter(|_| world.reports_announcers()).or(reported)
         });
         *counts
             .entry(by.unwrap_or_else(|| "nobody".to_owned()))

@@ -193,7 +193,7 @@ fn load_balancer(
 }
 
 fn slot(world: &World, outlook: &Outlook, child: &Child, status: Option<&SlotStatus>) -> Slot {
-    let reports = world.capabilities.reports_announcers();
+    let reports = world.reports_announcers();
     let announced_by: Vec<String> = if reports {
         let all: BTreeSet<&str> = world.announcers(&child.key).collect();
         all.into_iter().map(str::to_owned).collect()

@@ -162,7 +162,7 @@ impl Explanation {
             allocated,
             message: planned.and_then(|s| s.message.clone()),
         });
-        self.announced_by = if world.capabilities.reports_announcers() {
+        self.announced_by = if world.reports_announcers() {
             let all: BTreeSet<&str> = world.announcers(&child.key).collect();
             self.announced_since = world.announced_since.get(&child.key).copied();
             all.into_iter().map(str::to_owned).collect()

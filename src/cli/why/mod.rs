@@ -136,11 +136,11 @@ fn text(explanation: &Explanation, world: &World, colour: bool) -> String {
         };
         let since = explanation
             .announced_since
-            .filter(|_| world.capabilities.reports_announcers())
+            .filter(|_| world.reports_announcers())
             .map_or_else(String::new, |at| {
                 format!(", for {}", age::since(at, world.now))
             });
-        let inferred = if world.capabilities.reports_announcers() {
+        let inferred = if world.reports_announcers() {
             ""
         } else {
             " (inferred: MetalLB before 0.16 does not report it reliably)"

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use super::pool::owned_pool;
+use super::pool::{owned_pool, parse_spec};
 use crate::address::{AddressRange, Family, RangeSet};
 use crate::api::{Reason, names};
 use crate::metallb::{L2AdvertisementSpec, PREFERENCE};
@@ -52,11 +52,24 @@ pub(crate) fn overlaps(
         let Stored::Valid(pool) = stored else {
             continue;
         };
-        // One of ours for a pool that still exists was compared above.
-        if owned_pool(&pool.metadata).is_some_and(|p| p == name || world.pools.contains_key(p)) {
-            continue;
+        let has = metallb_ranges(&pool.spec);
+        match owned_pool(&pool.metadata) {
+            Some(ours) if ours == name => continue,
+            // Its spec was compared above. An address that was taken out of
+            // that stays in MetalLB's pool for as long as a slot has it.
+            Some(ours) if world.pools.contains_key(ours) => {
+                if let Some(range) = has.minus(&spec_ranges(world, ours)).overlap(usable) {
+                    found.push(format!(
+                        "{range} is still used by a load balancer of L2AddressPool {ours}, \
+                         although it is not in there any more: list it in \
+                         spec.excludedAddresses until it is free"
+                    ));
+                }
+                continue;
+            }
+            _ => {}
         }
-        if let Some(range) = metallb_ranges(&pool.spec).overlap(usable) {
+        if let Some(range) = has.overlap(usable) {
             found.push(format!(
                 "{range} is also in MetalLB's IPAddressPool {other}: take it out of one of them, \
                  or list it in spec.excludedAddresses"
@@ -72,6 +85,14 @@ pub(crate) fn overlaps(
         }
     }
     found
+}
+
+/// The addresses that a pool's spec names; none if it cannot be read.
+fn spec_ranges(world: &World, pool: &str) -> RangeSet {
+    let spec = world.pools.get(pool).and_then(|stored| stored.valid());
+    spec.and_then(|object| parse_spec(pool, &object.spec).ok())
+        .map(|parsed| parsed.all)
+        .unwrap_or_default()
 }
 
 /// The addresses of one of MetalLB's pools, as far as they can be read.
@@ -162,16 +183,18 @@ fn selects_service(world: &World, pool: &str, selectors: &[LabelSelector]) -> bo
         .any(|labels| selectors.iter().any(|s| s.matches(labels)))
 }
 
-/// A foreign L2Advertisement that matches the own pools of slots.
+/// Foreign L2Advertisements that match a pool, or the own pools of its slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sharing {
     /// Its name.
     pub name: String,
     /// The nodes that it adds to the candidates, by name.
     pub nodes: Vec<String>,
+    /// It names no interfaces, which lifts those that the pool names.
+    pub every_interface: bool,
 }
 
-/// The foreign L2Advertisements that match every pool, or ours by their
+/// The foreign L2Advertisements that match every pool, or ours by its name or
 /// labels: their nodes take part in the election, and one that comes before
 /// the pin wins it where there are no preferences. The first one is named.
 pub(crate) fn sharing_advertisement(world: &World, pool: &str) -> Option<Sharing> {
@@ -181,7 +204,7 @@ pub(crate) fn sharing_advertisement(world: &World, pool: &str) -> Option<Sharing
             continue;
         };
         let spec = &advertisement.spec;
-        if owned_pool(&advertisement.metadata).is_some() || !shares_own_pools(spec, pool) {
+        if owned_pool(&advertisement.metadata).is_some() || !shares_pool(world, spec, pool) {
             continue;
         }
         let selected = world.nodes.values().filter(|n| {
@@ -194,19 +217,26 @@ pub(crate) fn sharing_advertisement(world: &World, pool: &str) -> Option<Sharing
         let sharing = found.get_or_insert_with(|| Sharing {
             name: name.clone(),
             nodes: Vec::new(),
+            every_interface: false,
         });
+        sharing.every_interface |= spec.interfaces.is_empty();
         sharing.nodes.extend(selected.map(|n| n.name.clone()));
     }
     found
 }
 
-/// Whether a foreign L2Advertisement matches the own pools of slots, whose
-/// names nobody else lists.
-pub(crate) fn shares_own_pools(spec: &L2AdvertisementSpec, pool: &str) -> bool {
-    let selectors = &spec.ip_address_pool_selectors;
-    let labels = pool_labels(pool);
-    spec.service_selectors.is_empty()
-        && selects_pool(&spec.ip_address_pools, selectors, "", &labels)
+/// Whether a foreign L2Advertisement adds its nodes to the candidates of a
+/// pool's addresses.
+pub(crate) fn shares_pool(world: &World, spec: &L2AdvertisementSpec, pool: &str) -> bool {
+    // Own pools have names that nobody else lists.
+    let metallb_name = if world.capabilities.can_prefer() {
+        names::ip_address_pool_name(pool)
+    } else {
+        String::new()
+    };
+    let (by_name, by_label) = (&spec.ip_address_pools, &spec.ip_address_pool_selectors);
+    selects_pool(by_name, by_label, &metallb_name, &pool_labels(pool))
+        && selects_service(world, pool, &spec.service_selectors)
 }
 
 /// The labels that our IPAddressPools carry.

@@ -16,6 +16,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
+use super::ability::Trouble;
 use super::change::Stage;
 use super::environment::{CandidateSet, Environment, Member, Standing};
 use super::load_balancer::{Served, SlotPlan};
@@ -128,12 +129,13 @@ pub(super) fn order<'a>(set: &'a CandidateSet, deciding: &str) -> Vec<&'a Member
 }
 
 /// The nodes that may announce an address that is pinned to `pin`: the pin
-/// and those after it. All, when the pin is no member.
+/// and those after it that have the interfaces. All, when the pin is no member.
 pub(super) fn listed<'a>(set: &'a CandidateSet, pin: &str, deciding: &str) -> Vec<&'a Member> {
     let mut all = order(set, deciding);
     if let Some(at) = all.iter().position(|m| *m.value == *pin) {
         all.drain(..at);
     }
+    all.retain(|m| *m.value == *pin || m.trouble != Some(Trouble::NoInterface));
     all
 }
 
@@ -151,9 +153,14 @@ pub(super) fn is_exposed(set: &CandidateSet, pin: &str, deciding: &str) -> bool 
     set.member(pin).is_some() && others.any(|m| alive(&m)) && !behind.any(|m| alive(&m))
 }
 
-/// The foreign advertisement by which a node wins that is not the pin.
+/// The foreign advertisement by which a node wins that is not the pin: one
+/// that matches is enough where the pin has no weight.
 pub(super) fn drawn(served: &Served, pin: &str, deciding: &str) -> Option<String> {
-    let sharing = served.pool.shared.as_ref()?;
+    let sharing = served
+        .pool
+        .shared
+        .as_ref()
+        .filter(|_| !served.pool.prefers)?;
     let pin = served.set.member(pin)?;
     let limit = election::rank(&pin.name, deciding);
     let mut nodes = sharing.nodes.iter();
@@ -306,6 +313,15 @@ fn advertisement_spec(served: &Served, slot: &SlotPlan) -> Option<L2Advertisemen
             }]),
         }],
         interfaces: served.pool.interfaces.clone(),
+        // After an upgrade of MetalLB: a weight that somebody else gives a node
+        // does not outdo the order then. Older speakers go by the order alone.
+        preferred_node_selectors: served
+            .set
+            .member(&slot.pin)
+            .filter(|_| served.pool.prefers)
+            .map(metallb_objects::preference)
+            .into_iter()
+            .collect(),
         ..L2AdvertisementSpec::default()
     })
 }

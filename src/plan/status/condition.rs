@@ -111,18 +111,7 @@ fn unavailable(world: &World, served: &Served, slots: &Slots) -> Option<(IpAddr,
 pub(super) fn pinned(environment: &Environment, served: &Served, slots: &Slots) -> Verdict {
     let kind = ConditionType::Pinned;
     let fails = |reason, message: String| Verdict::fails(kind, reason, message);
-    if let Some(message) = unidentifiable(&served.set) {
-        return fails(Reason::NodeNotIdentifiable, message);
-    }
-    if let Some(advertisement) = &served.pool.conflict {
-        return fails(
-            Reason::ConflictingAdvertisement,
-            format!(
-                "L2Advertisement {advertisement} matches this pool and gives a node a weight of \
-                 100 or more, which ties with ours or outranks it: limit it to its own pools with spec.ipAddressPools"
-            ),
-        );
-    }
+    // First, as the planner reads it again: see `is_held` there.
     if !slots.held.is_empty() {
         return fails(
             Reason::RetirementHeld,
@@ -132,6 +121,18 @@ pub(super) fn pinned(environment: &Environment, served: &Served, slots: &Slots) 
                  {CONFIRM}=true on the L2LoadBalancer",
                 slots.held.len(),
                 slots.held.join(", ")
+            ),
+        );
+    }
+    if let Some(message) = unidentifiable(&served.set) {
+        return fails(Reason::NodeNotIdentifiable, message);
+    }
+    if let Some(advertisement) = &served.pool.conflict {
+        return fails(
+            Reason::ConflictingAdvertisement,
+            format!(
+                "L2Advertisement {advertisement} matches this pool and gives a node a weight of \
+                 100 or more, which ties with ours or outranks it: limit it to its own pools with spec.ipAddressPools"
             ),
         );
     }
@@ -162,17 +163,59 @@ pub(super) fn pinned(environment: &Environment, served: &Served, slots: &Slots) 
     if slots.slots.is_empty() {
         return fails(Reason::Pending, "there is no slot yet".to_owned());
     }
-    let standbys = if slots.slots.iter().any(SlotPlan::has_own_pool) {
-        "every one has a standby"
-    } else if served.set.members.len() > 1 {
-        "every other balancer node stands by"
-    } else {
-        "there is no second balancer node to stand by"
-    };
     Verdict::holds(
         kind,
-        format!("every address is announced by its home; {standbys}"),
+        format!(
+            "every address is announced by its home; {}",
+            standbys(environment, served, slots)
+        ),
     )
+}
+
+/// Who takes over when a home fails, and what a person should know of that.
+fn standbys(environment: &Environment, served: &Served, slots: &Slots) -> String {
+    if served.set.members.len() < 2 {
+        return "there is no second balancer node to stand by".to_owned();
+    }
+    let mut text = if slots.slots.iter().any(SlotPlan::has_own_pool) {
+        "every one has a standby".to_owned()
+    } else {
+        "every other balancer node stands by".to_owned()
+    };
+    if environment.without_memberlist {
+        text += ". MetalLB runs without memberlist, so that only l2lb-controller moves an address, \
+                 when Kubernetes says that its node is not ready: switch it on \
+                 (speaker.memberlist.enabled in MetalLB's chart)";
+    }
+    let Some(sharing) = &served.pool.shared else {
+        return text;
+    };
+    let is_stranger = |name: &&String| {
+        let node = environment.nodes.iter().find(|n| n.name == **name);
+        let set = &served.set;
+        node.is_some_and(|n| !n.excluded && set.member(&n.value).is_none())
+    };
+    let strangers: Vec<&str> = sharing
+        .nodes
+        .iter()
+        .filter(is_stranger)
+        .map(String::as_str)
+        .collect();
+    let lifts = sharing.every_interface && !served.pool.interfaces.is_empty();
+    let adds = match strangers.as_slice() {
+        [] if lifts => "lifts the pool's interfaces".to_owned(),
+        [] => return text,
+        some => format!(
+            "lets nodes that are no balancer nodes stand by as well ({})",
+            some.join(", ")
+        ),
+    };
+    text += &format!(
+        ". L2Advertisement {} matches this pool and {adds}: limit it to its own pools with \
+         spec.ipAddressPools",
+        sharing.name
+    );
+    text
 }
 
 /// The first node that is selected and cannot be told apart, with the remedy.
@@ -200,7 +243,7 @@ pub(super) fn ready(world: &World, slots: &Slots) -> Verdict {
     let dark: Vec<&SlotPlan> = slots.slots.iter().filter(|s| !s.live).collect();
     match dark.first() {
         None => {
-            let inferred = if world.capabilities.reports_announcers() {
+            let inferred = if world.reports_announcers() {
                 ""
             } else {
                 INFERRED

@@ -83,7 +83,7 @@ pub(in crate::plan) fn describe(
         (Some(Standing::Serving), Some(_)) if at_home => {
             (SlotPhase::Announced, slot.message.take())
         }
-        (Some(Standing::Serving), Some(_)) if slot.pin != slot.home => (
+        (Some(Standing::Serving), Some(_)) if slot.pin != slot.home && slot.reason.is_none() => (
             SlotPhase::FailedOver,
             Some(format!(
                 "{stand_in} stands in; node {home} is back and takes over after the hold-down"
@@ -98,6 +98,12 @@ pub(in crate::plan) fn describe(
             Some(if at_home && slot.pin != slot.home {
                 let to = display_name(environment, &slot.pin);
                 format!("node {home} is cordoned or drained; {to} takes over")
+            } else if at_home && slot.reason == Some(Reason::NoLocalEndpoint) {
+                format!(
+                    "node {home} is cordoned or drained and no other node can take over: with \
+                     externalTrafficPolicy Local only nodes with a ready pod announce, and no \
+                     other balancer node that is well has one"
+                )
             } else if at_home {
                 format!("node {home} is cordoned or drained and no other node can take over")
             } else {

@@ -1,16 +1,20 @@
 //! One load balancer: may it be served, and with which slots.
 
+mod turnover;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+pub(super) use self::turnover::CONFIRM;
+use self::turnover::{Draft, is_at_rest, join, retire};
 use super::ability::Trouble;
-use super::announcement::{Seen, overruled};
+use super::announcement::{Seen, endpoints, overruled};
 use super::books::Books;
 use super::change::Cause;
-use super::environment::{CandidateSet, Environment, Member, Standing};
+use super::environment::{CandidateSet, Environment, Standing};
 use super::own_pool;
 use super::pin::Situation;
 use super::pool::PoolView;
@@ -103,6 +107,13 @@ pub(super) struct Slots {
 }
 
 impl Slots {
+    /// Notes a child that goes, unless it is going already.
+    fn drop(&mut self, child: &Arc<Child>) {
+        if !child.terminating {
+            self.dropped.push(Arc::clone(child));
+        }
+    }
+
     pub fn until(&mut self, at: Option<Timestamp>) {
         self.deadline = earlier(self.deadline, at);
     }
@@ -114,22 +125,6 @@ pub(super) fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Time
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
     }
-}
-
-/// The annotation by which an administrator confirms that more than half of
-/// the nodes were meant to leave.
-pub(super) const CONFIRM: &str = "l2lb.io/confirm-retirement";
-
-/// Nodes that leave within this time leave together: a command that changes the
-/// label of many writes one node after the other.
-const TOGETHER: SignedDuration = SignedDuration::from_secs(60);
-
-/// A slot in the making.
-struct Draft {
-    number: u32,
-    home: String,
-    retire_at: Option<Timestamp>,
-    child: Option<Arc<Child>>,
 }
 
 /// Decides on the slots of a load balancer.
@@ -144,9 +139,11 @@ pub(super) fn decide(
     let children = world.children.get(&served.key).unwrap_or(&none);
     let uid = served.object.metadata.uid.as_ref();
     let mut drafts: Vec<Draft> = Vec::with_capacity(children.len());
-    for child in children.values().filter(|c| !c.terminating) {
+    // One that is being deleted keeps its slot: its addresses are in use until
+    // it is gone, and then it is made anew with them.
+    for child in children.values() {
         if child.owner.is_some() && child.owner.as_ref() != uid {
-            result.dropped.push(Arc::clone(child));
+            result.drop(child);
         } else {
             drafts.push(Draft {
                 number: child.slot,
@@ -175,200 +172,6 @@ pub(super) fn decide(
     }
     result.slots.sort_by_key(|s| s.number);
     result
-}
-
-/// Whether every balancer node has its slot, and none is too many: then
-/// nothing retires or joins. It is so nearly always, and quickly seen.
-fn is_at_rest(served: &Served, drafts: &[Draft], wanted: usize) -> bool {
-    let mut has_slot = vec![false; served.set.members.len()];
-    let mut is_first = |draft: &Draft| {
-        let member = served.set.position(&draft.home);
-        member
-            .and_then(|m| has_slot.get_mut(m))
-            .is_some_and(|has| !std::mem::replace(has, true))
-    };
-    drafts.len() == wanted && drafts.iter().all(|d| d.retire_at.is_none() && is_first(d))
-}
-
-/// Decides which slots stay, which retire, and drops those whose time has come.
-fn retire(
-    now: Timestamp,
-    served: &Served,
-    drafts: &mut Vec<Draft>,
-    books: &mut Books<'_>,
-    result: &mut Slots,
-) {
-    // A node is home to one slot: of two, the one that is not retiring, then
-    // the one that had it when status was last written, then the lower number.
-    let mut seen = BTreeSet::new();
-    if drafts.iter().all(|d| seen.insert(d.home.as_str())) {
-        drafts.sort_by_key(|d| (d.retire_at.is_some(), d.number));
-    } else {
-        drafts.sort_by_cached_key(|d| (d.retire_at.is_some(), !had_home(served, d), d.number));
-    }
-    let mut homes: BTreeSet<&str> = BTreeSet::new();
-    let (mut staying, mut leaving): (Vec<usize>, Vec<usize>) = (0..drafts.len()).partition(|i| {
-        served
-            .set
-            .member(&drafts[*i].home)
-            .is_some_and(|m| homes.insert(&m.value))
-    });
-    let before = drafts.iter().filter(|d| d.retire_at.is_none()).count();
-    // The last ones in that order go first when maxNodes was lowered.
-    while staying.len() > result.wanted && staying.len() > 1 {
-        leaving.extend(staying.pop());
-    }
-    for index in &staying {
-        if drafts[*index].retire_at.take().is_some() {
-            books.note_home(&drafts[*index].home, 1);
-        }
-    }
-    let mut gone: Vec<usize> = leaving
-        .iter()
-        .copied()
-        .filter(|i| drafts[*i].retire_at.is_none() && served.set.member(&drafts[*i].home).is_none())
-        .collect();
-    let confirmed = served
-        .object
-        .metadata
-        .annotations
-        .as_ref()
-        .and_then(|a| a.get(CONFIRM))
-        .is_some_and(|v| v == "true");
-    let just_left = just_left(now, served, drafts, &leaving);
-    let together = gone.len() + just_left.len();
-    let all = before + just_left.len();
-    let hold = all > 1 && !gone.is_empty() && together * 2 > all && !confirmed;
-    if hold {
-        for index in just_left {
-            drafts[index].retire_at = None;
-            books.note_home(&drafts[index].home, 1);
-            gone.push(index);
-        }
-        gone.sort_unstable();
-        result.held = gone.iter().map(|i| drafts[*i].home.clone()).collect();
-    }
-    for index in leaving {
-        let draft = &mut drafts[index];
-        // The last slot never retires: better one address than none.
-        let last = staying.is_empty() && before <= 1;
-        if draft.retire_at.is_none() && !last && !(hold && gone.contains(&index)) {
-            draft.retire_at = now.checked_add(served.retirement).ok();
-            books.note_home(&draft.home, -1);
-        }
-    }
-    let mut left = drafts.len();
-    drafts.retain(|draft| match (draft.retire_at, &draft.child) {
-        (Some(at), Some(child)) if at <= now && left > 1 => {
-            left -= 1;
-            result.dropped.push(Arc::clone(child));
-            false
-        }
-        _ => true,
-    });
-}
-
-/// The slots whose nodes left a short while ago, and that retire since.
-fn just_left(now: Timestamp, served: &Served, drafts: &[Draft], leaving: &[usize]) -> Vec<usize> {
-    let is_recent = |at: Timestamp| {
-        let age = served.retirement - at.duration_since(now);
-        !age.is_negative() && age < TOGETHER
-    };
-    let mut recent = leaving.to_vec();
-    recent.retain(|i| {
-        let draft = &drafts[*i];
-        draft.retire_at.is_some_and(is_recent) && served.set.member(&draft.home).is_none()
-    });
-    recent
-}
-
-/// Gives the nodes that have no slot one: a retiring slot, else a new one.
-fn join(
-    world: &World,
-    served: &Served,
-    drafts: &mut Vec<Draft>,
-    books: &mut Books<'_>,
-    result: &mut Slots,
-) {
-    let homes: BTreeSet<&str> = drafts
-        .iter()
-        .filter(|d| d.retire_at.is_none())
-        .map(|d| d.home.as_str())
-        .collect();
-    let settled = homes
-        .iter()
-        .filter(|h| served.set.member(h).is_some())
-        .count();
-    let need = result.wanted.saturating_sub(settled);
-    if need == 0 {
-        return;
-    }
-    let mut joining: Vec<&Member> = served
-        .set
-        .members
-        .iter()
-        .filter(|m| !homes.contains(&*m.value))
-        .collect();
-    if need < joining.len() {
-        joining.sort_by_cached_key(|m| {
-            (
-                m.standing != Standing::Serving,
-                books.homes(m),
-                m.name.clone(),
-            )
-        });
-        joining.truncate(need);
-    }
-    // Whoever had a slot before, by the status that was last written, gets
-    // the same number again.
-    joining.sort_by_cached_key(|m| (remembered(served, &m.value).is_none(), m.name.clone()));
-    let taken = world.children.get(&served.key);
-    for member in joining {
-        books.note_home(&member.value, 1);
-        let heirless = drafts
-            .iter_mut()
-            .filter(|d| served.set.member(&d.home).is_none() || d.retire_at.is_some())
-            .min_by_key(|d| d.number);
-        if let Some(draft) = heirless {
-            if draft.retire_at.take().is_none() {
-                books.note_home(&draft.home, -1);
-                result.held.retain(|h| *h != draft.home);
-            }
-            draft.home = member.value.to_string();
-            continue;
-        }
-        let is_taken = |number: u32| {
-            drafts.iter().any(|d| d.number == number)
-                || taken.is_some_and(|t| t.contains_key(&number))
-        };
-        let number = remembered(served, &member.value)
-            .and_then(|s| s.service.rsplit_once('-')?.1.parse().ok())
-            .filter(|n| *n < names::MAX_SLOTS && !is_taken(*n))
-            .or_else(|| (0..names::MAX_SLOTS).find(|n| !is_taken(*n)));
-        if let Some(number) = number {
-            drafts.push(Draft {
-                number,
-                home: member.value.to_string(),
-                retire_at: None,
-                child: None,
-            });
-        }
-    }
-}
-
-/// Whether a slot had its home when status was last written.
-fn had_home(served: &Served, draft: &Draft) -> bool {
-    let slot = draft.child.as_ref().map(|c| c.key.name.as_str());
-    remembered(served, &draft.home).is_some_and(|s| Some(s.service.as_str()) == slot)
-}
-
-/// The slot of a node in the status that was last written.
-fn remembered<'a>(served: &'a Served, home: &str) -> Option<&'a crate::api::SlotStatus> {
-    let status = served.object.status.as_ref()?;
-    status
-        .slots
-        .iter()
-        .find(|s| names::node_value(&s.node) == home)
 }
 
 /// Completes a slot: addresses, pin and what is seen of it. `None` when it
@@ -438,7 +241,18 @@ fn finish(
         ));
     }
     let child = draft.child.as_deref();
-    let seen = Seen::of(world, environment, Some(served), key, child, &addresses);
+    let nodes = endpoints(world, served, key);
+    let nodes = nodes.as_ref();
+    let seen = Seen::of(
+        world,
+        environment,
+        Some(served),
+        key,
+        child,
+        &addresses,
+        nodes,
+    );
+    result.until(seen.until);
     let announcer = seen
         .live
         .iter()
@@ -453,6 +267,7 @@ fn finish(
         announcer,
         deciding: deciding.as_deref(),
         own,
+        endpoints: nodes,
         now: world.now,
         hold_down: world.options.hold_down,
     }
@@ -487,12 +302,26 @@ fn finish(
         blocked,
     };
     if let Some(child) = child.filter(|_| slot.pin == slot.home) {
-        let (reason, until) = overruled(world, served, child, &seen, deciding.as_deref());
+        let (reason, until) = overruled(world, served, child, &seen, deciding.as_deref(), nodes);
         slot.reason = reason;
         result.until(until);
     }
+    slot.reason = slot.reason.or_else(|| podless(set, &slot, nodes));
     describe(&mut slot, world, environment, served, &result.held);
     Some(slot)
+}
+
+/// Whether pods are the reason why a slot is not where it should be: its home
+/// is well and has none, or is about to stop and only it has one.
+fn podless(set: &CandidateSet, slot: &SlotPlan, nodes: Option<&BTreeSet<&str>>) -> Option<Reason> {
+    let (home, nodes) = (set.member(&slot.home)?, nodes?);
+    let (is_home, has_pod) = (slot.pin == slot.home, nodes.contains(&*home.name));
+    match home.standing {
+        Standing::Serving => !is_home && !has_pod,
+        Standing::Draining => is_home && has_pod && set.members.len() > 1,
+        Standing::Lost => false,
+    }
+    .then_some(Reason::NoLocalEndpoint)
 }
 
 /// Why a slot of this home is pinned to that node, in case it was not before.
@@ -509,9 +338,10 @@ fn steered(set: &CandidateSet, home: &str, pin: &str) -> Cause {
 pub(super) fn frozen(world: &World, environment: &Environment, key: &Key) -> Slots {
     let mut result = Slots::default();
     let children = world.children.get(key).into_iter().flat_map(|c| c.values());
-    for child in children.filter(|c| !c.terminating) {
+    for child in children {
         let (key, addresses) = (&child.key, &child.addresses);
-        let seen = Seen::of(world, environment, None, key, Some(child), addresses);
+        let seen = Seen::of(world, environment, None, key, Some(child), addresses, None);
+        result.until(seen.until);
         let mut slot = SlotPlan {
             number: child.slot,
             address_pool: child.address_pool.clone().unwrap_or_default(),
