@@ -61,6 +61,7 @@ const VARIATIONS: &[(&str, &[&str])] = &[
         &[
             "webhook.enabled=false",
             "childServicePolicy.enabled=false",
+            "eventPolicy.enabled=false",
             "rbac.aggregate=false",
             "networkPolicy.enabled=false",
             "uninstall.releasePools=false",
