@@ -374,3 +374,6 @@ pub(super) fn display_name(environment: &Environment, value: &str) -> String {
         .node(value)
         .map_or_else(|| value.to_owned(), |n| n.name.clone())
 }
+
+#[cfg(test)]
+mod tests;
