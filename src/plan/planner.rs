@@ -35,7 +35,7 @@ pub struct Planner {
 }
 
 /// What of MetalLB every load balancer depends on.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Ground {
     capabilities: Capabilities,
     /// It is addressed under its old prefix.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-pub(super) use self::turnover::CONFIRM;
+pub(in crate::plan) use self::turnover::CONFIRM;
 use self::turnover::{Draft, is_at_rest, join, retire};
 use super::ability::Trouble;
 use super::announcement::{Seen, endpoints, overruled};

@@ -79,7 +79,7 @@ impl Scene {
 
     /// The manifest of a slot's Service.
     fn service(&self, number: u32) -> Value {
-        serde_json::to_value(&*self.cluster.world.children[&self.key][&number].service).unwrap()
+        serde_json::to_value(&self.cluster.world.children[&self.key][&number].service).unwrap()
     }
 }
 

@@ -14,7 +14,7 @@ use crate::world::{Child, World};
 
 /// The annotation by which an administrator confirms that more than half of
 /// the nodes were meant to leave.
-pub(super) const CONFIRM: &str = "l2lb.io/confirm-retirement";
+pub(in crate::plan) const CONFIRM: &str = "l2lb.io/confirm-retirement";
 
 /// Nodes that leave within this time leave together: a command that changes the
 /// label of many writes one node after the other.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::pool::{owned_pool, parse_spec};
-use crate::address::{AddressRange, Family, RangeSet};
+use crate::address::{AddressRange, RangeSet};
 use crate::api::{Reason, names};
 use crate::metallb::{L2AdvertisementSpec, PREFERENCE};
 use crate::selector::Selector;
