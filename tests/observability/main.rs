@@ -208,6 +208,12 @@ async fn alerts_are_evaluated(prometheus: &Prometheus) -> Result<()> {
     for unwanted in ["L2LBNoLeader", "L2LBTwoLeaders", "L2LBWebhookDown"] {
         ensure!(!waking.contains(unwanted), "{unwanted} is among {waking:?}");
     }
+    // "old" is being deleted, as the documentation says that a pool is.
+    let alarm = "ALERTS{alertname=\"L2LBPoolNotUsable\"}";
+    for found in prometheus.query(alarm).await? {
+        let pool = found.labels.get("pool").map_or("", String::as_str);
+        ensure!(pool == "taken", "L2LBPoolNotUsable is about {pool:?}");
+    }
     eprintln!("alerts pending or firing: {waking:?}");
     Ok(())
 }

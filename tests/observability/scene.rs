@@ -1,7 +1,7 @@
 //! The run that Prometheus watches.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use jiff::Timestamp;
@@ -121,6 +121,21 @@ pub async fn play(lab: Lab) -> Result<(Scene, Prometheus)> {
     stage.lab.remove_node(&joined).await?;
     stage.away("web", &joined, "Retiring").await?;
 
+    step("a pool whose name somebody else uses in MetalLB");
+    stage.lab.apply(&taken().to_string()).await?;
+    stage
+        .pool("taken", json!({"addresses": ["192.0.2.152"]}))
+        .await?;
+    prometheus
+        .until(
+            "l2lb_pool_condition_failed{pool=\"taken\",reason=\"NameTaken\"}",
+            PATIENCE,
+        )
+        .await?;
+
+    step("a webhook that nobody answers, and that may be missed");
+    unanswered(&stage.lab, &prometheus).await?;
+
     step("a pool in use is deleted");
     stage
         .pool("old", json!({"addresses": ["192.0.2.140-192.0.2.145"]}))
@@ -172,6 +187,44 @@ fn limited() -> Vec<Value> {
     ]
 }
 
+/// A pool of somebody else's in MetalLB, by the name that ours would have.
+fn taken() -> Value {
+    json!({"apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool",
+        "metadata": {"namespace": METALLB_NAMESPACE, "name": "l2lb-taken"},
+        "spec": {"addresses": ["192.0.2.150/32"], "autoAssign": false}})
+}
+
+/// The API server counts what it could not ask about and let in; it has no such
+/// metric before.
+async fn unanswered(lab: &Lab, prometheus: &Prometheus) -> Result<()> {
+    let webhook = json!({
+        "name": "nobody.example.org", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+        "failurePolicy": "Ignore", "timeoutSeconds": 1,
+        "clientConfig": {"url": "https://192.0.2.1:9/"},
+        "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"],
+            "resources": ["configmaps"]}],
+    });
+    let configuration = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": "nobody"}, "webhooks": [webhook],
+    });
+    lab.apply(&configuration.to_string()).await?;
+    let counted = "apiserver_admission_webhook_fail_open_count{name=\"nobody.example.org\"}";
+    let start = Instant::now();
+    // The API server hears of the configuration through a watch of its own.
+    while prometheus.query(counted).await?.is_empty() {
+        ensure!(start.elapsed() < PATIENCE, "{counted} finds nothing");
+        let note = json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"namespace": "default", "name": "note"},
+            "data": {"after": format!("{:?}", start.elapsed())}});
+        lab.apply(&note.to_string()).await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let delete = ["delete", "validatingwebhookconfiguration", "nobody"];
+    lab.kubectl().run(delete).await?;
+    Ok(())
+}
+
 /// Starts the webhook and has the API server call it.
 async fn start_webhook(lab: &Lab, controller: &std::path::Path) -> Result<Process> {
     let program = controller.with_file_name("l2lb-webhook");
@@ -213,6 +266,7 @@ async fn config(stage: &Stage) -> Result<Value> {
                 {"source_labels": ["__name__"], "regex": keep, "action": "keep"}]})
     };
     let api_server = server.trim_start_matches("https://").to_owned();
+    let calls = "apiserver_admission_webhook_(rejection|fail_open)_count";
     Ok(json!({
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
         "rule_files": [place::workspace().join("charts/l2lb/files/alerts.yaml")],
@@ -220,7 +274,7 @@ async fn config(stage: &Stage) -> Result<Value> {
             {"job_name": "l2lb-controller",
                 "static_configs": [{"targets": CONTROLLERS.map(local)}]},
             {"job_name": "l2lb-webhook", "static_configs": [{"targets": [local(WEBHOOK)]}]},
-            secure("apiserver", api_server, "apiserver_admission_webhook_rejection_count"),
+            secure("apiserver", api_server, calls),
             secure("metallb", format!("{metallb}:9120"), "metallb_.*"),
         ],
     }))

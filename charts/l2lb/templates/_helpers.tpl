@@ -45,9 +45,20 @@ app.kubernetes.io/component: {{ . }}
 system:serviceaccount:{{ .Release.Namespace }}:{{ include "l2lb.fullname" . }}-controller
 {{- end -}}
 
-{{/* The Secret with the webhook's certificate. */}}
+{{/* The Secret with the webhook's certificate. The one that the webhook fills is
+the release's, and helm deletes it when somebody else is to make the certificate:
+whatever the others fill has another name. */}}
 {{- define "l2lb.certificateSecret" -}}
-{{- .Values.webhook.certificate.secretName | default (printf "%s-webhook-certificate" (include "l2lb.fullname" .)) -}}
+{{- $certificate := .Values.webhook.certificate -}}
+{{- $name := printf "%s-webhook" (include "l2lb.fullname" .) -}}
+{{- $own := printf "%s-certificate" $name -}}
+{{- if eq $certificate.from "self" -}}
+{{- $certificate.secretName | default $own -}}
+{{- else if eq $certificate.secretName $own -}}
+{{- fail (printf "webhook.certificate.secretName: %s is the Secret of webhook.certificate.from=self, which helm deletes when that changes: choose another name" $own) -}}
+{{- else -}}
+{{- $certificate.secretName | default (printf "%s-tls" $name) -}}
+{{- end -}}
 {{- end -}}
 
 {{/* The context of every pod: Pod Security's level restricted. */}}

@@ -101,8 +101,10 @@ by least privilege, NetworkPolicies, a ValidatingAdmissionPolicy for the Service
 of load balancers, and, if wanted, a PodMonitor, alert rules and a dashboard.
 
 ```console
-$ helm install l2lb charts/l2lb --namespace l2lb-system --create-namespace
+$ helm install l2lb charts/l2lb --namespace l2lb-system --create-namespace --set image.registry=registry.example.org/l2lb
 ```
+
+The images are wherever you pushed them ([install.md](../../docs/install.md#images)).
 
 [install.md](../../docs/install.md) says what is needed before, and how to see
 that it works.

@@ -232,8 +232,14 @@ fn manifests(project: &Project, places: &Places) -> Result<Vec<u8>> {
         // A helm that was built without a release's flags claims an old one.
         "--kube-version=v1.33.0",
     ]);
-    if let Some(registry) = &places.registry {
-        command.arg(format!("--set=image.registry={registry}"));
+    match &places.registry {
+        Some(registry) => {
+            command.arg(format!("--set=image.registry={registry}"));
+        }
+        None => eprintln!(
+            "the plain manifests name the images without a registry, so that nodes look for \
+             them at Docker Hub: they need to know where the images will be (--registry)"
+        ),
     }
     output(&mut command)
 }

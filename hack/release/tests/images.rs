@@ -199,8 +199,9 @@ fn an_image_has_the_notices_of_what_is_linked() {
     }
 }
 
+/// Of one program and its papers; `make reproducible` builds those anew, too.
 #[test]
-fn assembled_twice_it_is_the_same() {
+fn one_program_packed_twice_gives_the_same_image() {
     let project = project();
     for program in images() {
         let (image, root, _) = unpacked(program, "twice");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use l2lb_lab::{Certificate, Image, Lab, LabConfig, harness, place};
 use l2lb_release::build::PROGRAMS;
 use l2lb_release::project::Project;
@@ -91,7 +91,7 @@ async fn images_serve(lab: Lab) -> Result<()> {
         "metadata": {"name": "l2lb-system",
             "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
-        "metadata": {"name": "webhook-tls", "namespace": "l2lb-system"},
+        "metadata": {"name": format!("{FULL_NAME}-webhook-tls"), "namespace": "l2lb-system"},
         "stringData": {"tls.crt": certificate.certificate, "tls.key": certificate.key}});
     for object in [namespace, secret] {
         lab.apply(&object.to_string()).await?;
@@ -99,7 +99,6 @@ async fn images_serve(lab: Lab) -> Result<()> {
     let ca = PathBuf::from("/run/lab/webhook-ca.crt");
     std::fs::write(&ca, &certificate.ca)?;
     flags.push("--set=webhook.certificate.from=secret".to_owned());
-    flags.push("--set=webhook.certificate.secretName=webhook-tls".to_owned());
     flags.push(format!(
         "--set-file=webhook.certificate.caBundle={}",
         ca.display()
@@ -134,17 +133,54 @@ async fn images_serve(lab: Lab) -> Result<()> {
         let address: IpAddr = address.parse().context("reading an address")?;
         lab.wait_for_http(address, 80, PATIENCE).await?;
     }
-    // The webhook is at work, too.
-    let denied = lab
-        .apply(&LOAD_BALANCER.replace("name: web", "name: other"))
-        .await;
-    ensure!(
-        denied
-            .as_ref()
-            .is_err_and(|e| e.to_string().contains("has 2 free")),
-        "a load balancer for which there are no addresses: {denied:?}"
-    );
+    webhook_answers(&lab, Duration::ZERO).await?;
+    certificate_changes_hands(&lab, &package, &ca).await?;
     lab.ensure_check_finds_nothing().await
+}
+
+/// Waits until the webhook denies what there are no addresses for.
+async fn webhook_answers(lab: &Lab, patience: Duration) -> Result<()> {
+    let start = Instant::now();
+    let other = LOAD_BALANCER.replace("name: web", "name: other");
+    loop {
+        let denied = lab.apply(&other).await;
+        match &denied {
+            Err(error) if error.to_string().contains("has 2 free") => return Ok(()),
+            // Nobody answers yet.
+            Err(_) if start.elapsed() < patience => {}
+            _ => bail!("a load balancer for which there are no addresses: {denied:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// The webhook makes its certificate itself, and then the administrator again,
+/// whose Secret is there all the time.
+async fn certificate_changes_hands(lab: &Lab, package: &str, ca: &Path) -> Result<()> {
+    let kubectl = lab.kubectl();
+    let ca = format!("--set-file=webhook.certificate.caBundle={}", ca.display());
+    let own = format!("secret/{FULL_NAME}-webhook-certificate");
+    let given = format!("secret/{FULL_NAME}-webhook-tls");
+    for (from, bundle) in [
+        ("self", "--set=webhook.certificate.caBundle="),
+        ("secret", ca.as_str()),
+    ] {
+        let from_whom = format!("--set=webhook.certificate.from={from}");
+        let upgrade = ["upgrade", RELEASE, package, NAMESPACE];
+        let how = ["--reset-then-reuse-values", "--wait", "--timeout=90s"];
+        let what = [from_whom.as_str(), bundle];
+        lab.helm([&upgrade[..], &how, &what].concat()).await?;
+        let secrets = kubectl
+            .run(["get", "secrets", NAMESPACE, "-o", "name"])
+            .await?;
+        let is_there = |name: &str| secrets.lines().any(|line| line == name);
+        ensure!(
+            is_there(&given) && is_there(&own) == (from == "self"),
+            "with {from} there are the Secrets {secrets}"
+        );
+        webhook_answers(lab, PATIENCE).await?;
+    }
+    Ok(())
 }
 
 const POOL: &str = "

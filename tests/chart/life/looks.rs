@@ -20,6 +20,14 @@ impl Life {
         Ok(bundle)
     }
 
+    /// The type of the field that the older release's definition lacks; empty
+    /// where the definition lacks it.
+    pub(super) async fn field_type(&self) -> Result<String> {
+        let path = "jsonpath={.spec.versions[0].schema.openAPIV3Schema.properties.spec.properties.addresses.type}";
+        self.kubectl(&["get", "crd", "l2loadbalancers.l2lb.io", "-o", path])
+            .await
+    }
+
     /// The controller's flags, as the Deployment has them.
     pub(super) async fn controller_flags(&self) -> Result<String> {
         let path = "jsonpath={.spec.template.spec.containers[*].args}";

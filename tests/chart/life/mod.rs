@@ -4,6 +4,7 @@
 mod looks;
 mod manifests;
 mod older;
+mod people;
 mod silence;
 mod steps;
 
@@ -70,10 +71,8 @@ pub async fn run(lab: Lab) -> Result<()> {
 
     // The upgrade brings the definitions of this release; nobody's address
     // moves, and the certificate stays.
-    let field = "jsonpath={.spec.versions[0].schema.openAPIV3Schema.properties.spec.properties.addresses.type}";
-    let definition = ["get", "crd", "l2loadbalancers.l2lb.io", "-o", field];
     ensure!(
-        life.kubectl(&definition).await?.is_empty(),
+        life.field_type().await?.is_empty(),
         "the older definition has the field"
     );
     let bundle = life.ca_bundle().await?;
@@ -89,7 +88,7 @@ pub async fn run(lab: Lab) -> Result<()> {
         "what was set before, or now, is not set: {flags}"
     );
     ensure!(
-        life.kubectl(&definition).await? == "array",
+        life.field_type().await? == "array",
         "the definitions were not upgraded"
     );
     ensure!(
@@ -102,6 +101,8 @@ pub async fn run(lab: Lab) -> Result<()> {
     );
     life.everything_works().await?;
     lab.ensure_check_finds_nothing().await?;
+    life.rolls_back(&older).await?;
+    life.people().await?;
     life.leaves_and_comes().await?;
     life.answers_get_lost().await?;
     life.pool_goes().await?;

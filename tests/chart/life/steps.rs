@@ -1,6 +1,9 @@
 //! What is done to a cluster with the release.
 
-use anyhow::{Result, ensure};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use l2lb_lab::Lab;
 
 use super::Life;
 use super::manifests::{LARGE, ONE, POOL, POOL_LARGER, POOL_ON_ETH0, web};
@@ -84,6 +87,50 @@ impl Life {
             Ok(targets.matches("192.0.2.").count() == 3)
         })
         .await
+    }
+
+    /// Back to the older release and forward again, as docs/operations.md has it:
+    /// the definitions stay, and with them a field that the older one lacks.
+    pub(super) async fn rolls_back(&self, older: &Path) -> Result<()> {
+        let slots = self.slots().await?;
+        let address = slots.first().context("web has no slot")?["addresses"][0].clone();
+        let address = address.as_str().context("a slot has no address")?;
+        let web = ["l2lb", "web", "-n", "shop"];
+        let patch = |addresses: &str| format!(r#"{{"spec": {{"addresses": {addresses}}}}}"#);
+        let given = patch(&format!(r#"["{address}"]"#));
+        let how = ["--type=merge", "-p"];
+        self.kubectl(&[&["patch"][..], &web[..], &how[..], &[given.as_str()]].concat())
+            .await?;
+        let before = self.children().await?;
+        let newest = Lab::chart();
+        for (chart, definitions) in [
+            (older, "--set=crds.install=false"),
+            (newest.as_path(), "--set=crds.install=true"),
+        ] {
+            self.helm(
+                "upgrade",
+                chart,
+                &["--reset-then-reuse-values", definitions],
+            )
+            .await?;
+            self.everything_works().await?;
+            let path = ["-o", "jsonpath={.spec.addresses[*]}"];
+            let kept = self
+                .kubectl(&[&["get"][..], &web[..], &path[..]].concat())
+                .await?;
+            ensure!(
+                kept == address && self.field_type().await? == "array",
+                "{definitions}: of spec.addresses {address} {kept:?} is left"
+            );
+            ensure!(
+                self.children().await? == before,
+                "{definitions}: Services changed"
+            );
+        }
+        let none = patch("null");
+        self.kubectl(&[&["patch"][..], &web[..], &how[..], &[none.as_str()]].concat())
+            .await?;
+        Ok(())
     }
 
     /// Nodes leave and join, are cordoned, and a Lease goes.

@@ -256,8 +256,76 @@ async fn child_services(lab: &Lab) -> Result<()> {
         "example.org/note=mine",
     ];
     lab.kubectl().run(annotate).await?;
+    terminating_child(lab).await
+}
+
+/// A finalizer keeps a child that is being deleted, and MetalLB serves it: it may
+/// be changed no more than any other. It goes when the finalizer does.
+async fn terminating_child(lab: &Lab) -> Result<()> {
+    let patch = |what: &'static str| {
+        let how = ["patch", "-n", "team", "service/kid-0", "--type=merge", "-p"];
+        [&how[..], &[what, "--as=tenant", "--as-group=team"]].concat()
+    };
+    let held = r#"{"metadata": {"finalizers": ["example.org/hold"]}}"#;
+    let (done, text) = cluster::kubectl(&patch(held), "").await?;
+    ensure!(done, "a finalizer of a tenant's: {text}");
+    let delete = ["delete", "-n", "team", "service/kid-0", "--wait=false"];
+    lab.kubectl().run(delete).await?;
+    let since = "jsonpath={.metadata.deletionTimestamp}";
+    let get = ["get", "-n", "team", "service/kid-0", "-o", since];
+    ensure!(
+        !lab.kubectl().run(get).await?.is_empty(),
+        "the child is not being deleted"
+    );
+    for (what, says) in [
+        (
+            r#"{"spec": {"ports": [{"port": 81}]}}"#,
+            "change spec.service of the L2LoadBalancer",
+        ),
+        (
+            r#"{"spec": {"type": "LoadBalancer"}}"#,
+            "change spec.service of the L2LoadBalancer",
+        ),
+        (
+            r#"{"metadata": {"annotations": {"metallb.io/loadBalancerIPs": "192.0.2.99"}}}"#,
+            "the addresses of a Service of l2lb",
+        ),
+        (
+            r#"{"metadata": {"labels": {"l2lb.io/pin": "node-2"}}}"#,
+            "change the L2LoadBalancer instead",
+        ),
+        (
+            r#"{"metadata": {"labels": {"l2lb.io/slot": null}}}"#,
+            "change the L2LoadBalancer instead",
+        ),
+    ] {
+        let (done, text) = cluster::kubectl(&patch(what), "").await?;
+        ensure!(!done && text.contains(says), "{what}: {text}");
+    }
+    // Nor does one that is no child become one on its way out.
+    let stranger = "apiVersion: v1\nkind: Service\nmetadata: {name: stranger, namespace: team, \
+                    finalizers: [example.org/hold]}\nspec: {ports: [{port: 80}]}\n";
+    lab.apply(stranger).await?;
+    let stranger = ["-n", "team", "service/stranger"];
     lab.kubectl()
-        .run(["delete", "-n", "team", "service/kid-0"])
+        .run([&["delete", "--wait=false"][..], &stranger[..]].concat())
         .await?;
+    let label = [&["label"][..], &stranger[..], &["l2lb.io/slot=0"]].concat();
+    let (done, text) = cluster::kubectl(&label, "").await?;
+    ensure!(
+        !done && text.contains("change the L2LoadBalancer instead"),
+        "{text}"
+    );
+    // Both go.
+    let released = r#"{"metadata": {"finalizers": null}}"#;
+    let (done, text) = cluster::kubectl(&patch(released), "").await?;
+    ensure!(done, "the finalizer is taken away: {text}");
+    let how = ["--type=merge", "-p", released];
+    lab.kubectl()
+        .run([&["patch"][..], &stranger[..], &how[..]].concat())
+        .await?;
+    let gone = ["wait", "--for=delete", "--timeout=20s", "-n", "team"];
+    let both = ["service/kid-0", "service/stranger"];
+    lab.kubectl().run([&gone[..], &both[..]].concat()).await?;
     Ok(())
 }
