@@ -1,6 +1,7 @@
 //! A lab with the controller on it, for tests that change something and look
 //! at what becomes of the load balancers.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -302,8 +303,8 @@ impl Stage {
         Ok(())
     }
 
-    /// How often the resource versions of a load balancer and of its Services
-    /// were other ones after a while than before.
+    /// Of how many objects, a load balancer and its Services, the resource
+    /// versions were other ones after a while than before, or that came or went.
     ///
     /// # Errors
     /// What kubectl says.
@@ -311,23 +312,51 @@ impl Stage {
         let before = self.versions(name).await?;
         tokio::time::sleep(time).await;
         let after = self.versions(name).await?;
-        Ok(before.iter().zip(&after).filter(|(a, b)| a != b).count())
+        Ok(differences(&before, &after))
     }
 
-    async fn versions(&self, name: &str) -> Result<Vec<Value>> {
+    /// By kind and name.
+    async fn versions(&self, name: &str) -> Result<BTreeMap<String, Value>> {
         let selector = format!("l2lb.io/load-balancer={name}");
         let list = self
-            .get(&["services,l2lb", "-n", NAMESPACE, "-l", &selector])
+            .get(&["services", "-n", NAMESPACE, "-l", &selector])
             .await?;
         let lb = self.get(&["l2lb", "-n", NAMESPACE, name]).await?;
         let items = list["items"].as_array().cloned().unwrap_or_default();
-        let version = |o: &Value| o["metadata"]["resourceVersion"].clone();
+        let version = |o: &Value| {
+            let key = format!("{} {}", o["kind"], o["metadata"]["name"]);
+            (key, o["metadata"]["resourceVersion"].clone())
+        };
         Ok(items.iter().chain([&lb]).map(version).collect())
     }
+}
+
+fn differences(before: &BTreeMap<String, Value>, after: &BTreeMap<String, Value>) -> usize {
+    let keys: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    keys.into_iter()
+        .filter(|key| before.get(*key) != after.get(*key))
+        .count()
 }
 
 fn merge(into: &mut Value, more: Value) {
     if let (Some(into), Value::Object(more)) = (into.as_object_mut(), more) {
         into.extend(more);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_and_goes_differs() {
+        let of = |all: &[(&str, &str)]| -> BTreeMap<String, Value> {
+            all.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect()
+        };
+        let before = of(&[("a", "1"), ("b", "2")]);
+        assert_eq!(differences(&before, &before), 0);
+        assert_eq!(differences(&before, &of(&[("a", "1"), ("b", "2"), ("c", "3")])), 1);
+        assert_eq!(differences(&before, &of(&[("b", "2"), ("c", "1")])), 2);
+        assert_eq!(differences(&before, &of(&[("a", "1"), ("b", "3")])), 1);
     }
 }
