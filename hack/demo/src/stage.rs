@@ -12,8 +12,8 @@ use l2lb_lab::{Lab, Process, Spec};
 use serde_json::{Value, json};
 
 /// How long anything may take.
-pub const PATIENCE: Duration = Duration::from_secs(60);
-/// The namespace of the load balancers and of their pods.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+/// The namespace of the load balancers and of their pods, unless another is named.
 pub const NAMESPACE: &str = "default";
 /// The port of the load balancers.
 pub const PORT: u16 = 80;
@@ -50,6 +50,7 @@ pub struct Condition {
 pub struct Stage {
     /// The lab.
     pub lab: Arc<Lab>,
+    namespace: String,
     program: PathBuf,
     args: Vec<String>,
     controller: Option<Process>,
@@ -62,10 +63,27 @@ impl Stage {
     /// # Errors
     /// What the lab says.
     pub async fn set(lab: Lab, program: PathBuf, args: &[&str]) -> Result<Self> {
+        Self::set_in(lab, NAMESPACE, program, args).await
+    }
+
+    /// The same in a namespace, which is made unless it is the usual one.
+    ///
+    /// # Errors
+    /// What the lab says.
+    pub async fn set_in(
+        lab: Lab,
+        namespace: &str,
+        program: PathBuf,
+        args: &[&str],
+    ) -> Result<Self> {
         lab.install_product_crds().await?;
-        lab.deploy_backend(NAMESPACE, "web", 8080).await?;
+        if namespace != NAMESPACE {
+            lab.kubectl().run(["create", "namespace", namespace]).await?;
+        }
+        lab.deploy_backend(namespace, "web", 8080).await?;
         let mut stage = Self {
             lab: Arc::new(lab),
+            namespace: namespace.to_owned(),
             program,
             args: args.iter().map(|a| (*a).to_owned()).collect(),
             controller: None,
@@ -121,7 +139,7 @@ impl Stage {
         merge(&mut spec, more);
         merge(&mut spec["service"], service);
         let lb = json!({"apiVersion": "l2lb.io/v1alpha1", "kind": "L2LoadBalancer",
-            "metadata": {"namespace": NAMESPACE, "name": name}, "spec": spec});
+            "metadata": {"namespace": self.namespace, "name": name}, "spec": spec});
         self.lab.apply(&lb.to_string()).await
     }
 
@@ -139,7 +157,7 @@ impl Stage {
     /// # Errors
     /// What kubectl says, and a status of another form.
     pub async fn slots(&self, name: &str) -> Result<Vec<Slot>> {
-        let lb = self.get(&["l2lb", "-n", NAMESPACE, name]).await?;
+        let lb = self.get(&["l2lb", "-n", &self.namespace, name]).await?;
         let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
         let slots = lb["status"]["slots"].as_array().cloned();
         slots
@@ -256,7 +274,7 @@ impl Stage {
     /// # Errors
     /// What kubectl says, and that there is none.
     pub async fn condition(&self, kind: &str, name: &str, condition: &str) -> Result<Condition> {
-        let object = self.get(&[kind, "-n", NAMESPACE, name]).await?;
+        let object = self.get(&[kind, "-n", &self.namespace, name]).await?;
         let all = object["status"]["conditions"].as_array().cloned();
         let all = all.unwrap_or_default();
         let found = all.iter().find(|c| c["type"] == condition);
@@ -319,9 +337,9 @@ impl Stage {
     async fn versions(&self, name: &str) -> Result<BTreeMap<String, Value>> {
         let selector = format!("l2lb.io/load-balancer={name}");
         let list = self
-            .get(&["services", "-n", NAMESPACE, "-l", &selector])
+            .get(&["services", "-n", &self.namespace, "-l", &selector])
             .await?;
-        let lb = self.get(&["l2lb", "-n", NAMESPACE, name]).await?;
+        let lb = self.get(&["l2lb", "-n", &self.namespace, name]).await?;
         let items = list["items"].as_array().cloned().unwrap_or_default();
         let version = |o: &Value| {
             let key = format!("{} {}", o["kind"], o["metadata"]["name"]);
