@@ -102,7 +102,10 @@ fn applied(input: Vec<Manifest>, output: Vec<Manifest>) -> Vec<Manifest> {
             None => all.push(new),
         }
     }
-    for pool in all.iter_mut().filter(|m| m.value["kind"] == "L2AddressPool") {
+    for pool in all
+        .iter_mut()
+        .filter(|m| m.value["kind"] == "L2AddressPool")
+    {
         // The one write that is in no output.
         pool.value["metadata"]["finalizers"] = json!([names::POOL_FINALIZER]);
     }
@@ -112,7 +115,11 @@ fn applied(input: Vec<Manifest>, output: Vec<Manifest>) -> Vec<Manifest> {
 fn identity(manifest: &Manifest) -> (String, String, String) {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (object, meta) = (&manifest.value, &manifest.value["metadata"]);
-    (text(&object["kind"]), text(&meta["namespace"]), text(&meta["name"]))
+    (
+        text(&object["kind"]),
+        text(&meta["namespace"]),
+        text(&meta["name"]),
+    )
 }
 
 fn merge(old: &mut Value, new: Value) {

@@ -217,13 +217,20 @@ async fn life(lab: Lab, version: String) -> Result<()> {
 /// At no time is nobody there; two may answer in passing, and both serve.
 fn ensure_handed_over_well(version: &str, looks: &[Attempt]) -> Result<()> {
     let failed: Vec<&Attempt> = looks.iter().filter(|look| !look.succeeded()).collect();
-    println!("{version}: {} of {} looks failed", failed.len(), looks.len());
+    println!(
+        "{version}: {} of {} looks failed",
+        failed.len(),
+        looks.len()
+    );
     ensure!(looks.len() > 3, "{version}: the handover was not watched");
     let lost: Vec<_> = failed
         .iter()
         .filter(|look| look.http.is_err() || look.answered_by.is_empty())
         .collect();
-    ensure!(lost.is_empty(), "{version}: the cordon was noticed: {lost:#?}");
+    ensure!(
+        lost.is_empty(),
+        "{version}: the cordon was noticed: {lost:#?}"
+    );
     Ok(())
 }
 

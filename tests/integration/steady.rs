@@ -109,7 +109,12 @@ async fn until_it_plans() -> Result<()> {
     let here = SocketAddr::from(([127, 0, 0, 1], 8081));
     let start = Instant::now();
     loop {
-        let get = async |path| Connection::open(&Netns::ControlPlane, here).await?.get(path).await;
+        let get = async |path| {
+            Connection::open(&Netns::ControlPlane, here)
+                .await?
+                .get(path)
+                .await
+        };
         let (ready, metrics) = (get("/readyz").await, get("/metrics").await);
         let has_planned = metrics.as_ref().is_ok_and(|metrics| {
             let mut lines = metrics.body.lines();

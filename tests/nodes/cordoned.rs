@@ -25,9 +25,9 @@ pub(super) async fn cordoned_nodes(lab: Lab) -> Result<()> {
     let alone = "no other node can take over";
     let slots = stage
         .until("web", "every slot to be at its cordoned home", |slots| {
-            slots.iter().all(|s| {
-                s.announced_by.as_ref() == Some(&s.home) && s.message.contains(alone)
-            })
+            slots
+                .iter()
+                .all(|s| s.announced_by.as_ref() == Some(&s.home) && s.message.contains(alone))
         })
         .await?;
     ensure_kept(&before, &slots)?;

@@ -72,7 +72,16 @@ pub(super) async fn nodes_that_leave(lab: Lab) -> Result<()> {
     let select = json!({"nodeSelector": {"matchLabels": {"keep": "yes"}}});
     let patch = json!({"spec": select}).to_string();
     lab.kubectl()
-        .run(["patch", "l2lb", "-n", NAMESPACE, "web", "--type=merge", "-p", &patch])
+        .run([
+            "patch",
+            "l2lb",
+            "-n",
+            NAMESPACE,
+            "web",
+            "--type=merge",
+            "-p",
+            &patch,
+        ])
         .await?;
     let message = stage
         .reason("l2lb", "web", "Pinned", "RetirementHeld")

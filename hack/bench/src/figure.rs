@@ -83,11 +83,11 @@ mod tests {
             Figure::new("c", "", 1.0, 2.0, None),
         ];
         let text = table(&figures);
-        let ends: Vec<_> = text
-            .lines()
-            .filter_map(|line| line.find("0.500"))
-            .collect();
-        assert!(ends.len() == 3 && ends.iter().all(|at| *at == ends[0]), "{text}");
+        let ends: Vec<_> = text.lines().filter_map(|line| line.find("0.500")).collect();
+        assert!(
+            ends.len() == 3 && ends.iter().all(|at| *at == ends[0]),
+            "{text}"
+        );
         for figure in &figures {
             assert_eq!(figure.unit, figure.unit.trim());
         }

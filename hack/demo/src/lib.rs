@@ -104,7 +104,10 @@ impl Demo {
             self.stage.lab.nodes().len()
         ));
         for file in self.script.files {
-            self.stage.lab.apply_file(place::workspace().join(file)).await?;
+            self.stage
+                .lab
+                .apply_file(place::workspace().join(file))
+                .await?;
         }
         let slots = self.wait_for_slots(self.stage.lab.nodes().len()).await?;
         self.show(&slots).await
@@ -242,8 +245,14 @@ impl Demo {
         let start = Instant::now();
         self.stage.lab.revive_node(node).await?;
         for address in &own.addresses {
-            self.stage.lab.wait_for_answer(*address, node, PATIENCE).await?;
-            self.stage.lab.wait_for_http(*address, PORT, PATIENCE).await?;
+            self.stage
+                .lab
+                .wait_for_answer(*address, node, PATIENCE)
+                .await?;
+            self.stage
+                .lab
+                .wait_for_http(*address, PORT, PATIENCE)
+                .await?;
             self.say(format!(
                 "{address} is back at {node} after {:.1} s",
                 start.elapsed().as_secs_f64()
@@ -343,7 +352,10 @@ impl Demo {
                     .lab
                     .wait_for_answer(*address, &slot.home, PATIENCE)
                     .await?;
-                self.stage.lab.wait_for_http(*address, PORT, PATIENCE).await?;
+                self.stage
+                    .lab
+                    .wait_for_http(*address, PORT, PATIENCE)
+                    .await?;
             }
         }
         ensure!(

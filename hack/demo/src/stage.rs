@@ -78,7 +78,9 @@ impl Stage {
     ) -> Result<Self> {
         lab.install_product_crds().await?;
         if namespace != NAMESPACE {
-            lab.kubectl().run(["create", "namespace", namespace]).await?;
+            lab.kubectl()
+                .run(["create", "namespace", namespace])
+                .await?;
         }
         lab.deploy_backend(namespace, "web", 8080).await?;
         let mut stage = Self {
@@ -369,11 +371,16 @@ mod tests {
     #[test]
     fn what_comes_and_goes_differs() {
         let of = |all: &[(&str, &str)]| -> BTreeMap<String, Value> {
-            all.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect()
+            all.iter()
+                .map(|(k, v)| ((*k).to_owned(), json!(v)))
+                .collect()
         };
         let before = of(&[("a", "1"), ("b", "2")]);
         assert_eq!(differences(&before, &before), 0);
-        assert_eq!(differences(&before, &of(&[("a", "1"), ("b", "2"), ("c", "3")])), 1);
+        assert_eq!(
+            differences(&before, &of(&[("a", "1"), ("b", "2"), ("c", "3")])),
+            1
+        );
         assert_eq!(differences(&before, &of(&[("b", "2"), ("c", "1")])), 2);
         assert_eq!(differences(&before, &of(&[("a", "1"), ("b", "3")])), 1);
     }

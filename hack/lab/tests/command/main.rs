@@ -85,7 +85,10 @@ fn two_labs(person: &Person) -> Result<()> {
     for name in ["a", "b"] {
         let gone = person.run(name, &["status"])?;
         ensure!(
-            gone.code != 0 && gone.text.contains(&format!("no lab called {name} is running")),
+            gone.code != 0
+                && gone
+                    .text
+                    .contains(&format!("no lab called {name} is running")),
             "{gone:?}"
         );
     }
@@ -108,7 +111,10 @@ fn commands(person: &Person) -> Result<()> {
     );
     let failed = person.run("a", &["exec", "--", "sh", "-c", "exit 7"])?;
     ensure!(failed.code == 7, "{failed:?}");
-    for (place, address) in [("--client", "192.0.2.2/24"), ("--node=node-1", "192.0.2.11/24")] {
+    for (place, address) in [
+        ("--client", "192.0.2.2/24"),
+        ("--node=node-1", "192.0.2.11/24"),
+    ] {
         let text = person.good("a", &["exec", place, "--", "ip", "address", "show", "eth0"])?;
         ensure!(text.contains(address), "{place}: {text}");
     }
@@ -119,7 +125,14 @@ fn commands(person: &Person) -> Result<()> {
     ensure!(within.contains("node-2"), "{within}");
     let plugin = person.good("a", &["exec", "--", "kubectl", "l2lb", "status"])?;
     ensure!(!plugin.is_empty(), "the plugin says nothing");
-    let crd = ["exec", "--", "kubectl", "get", "crd", "l2loadbalancers.l2lb.io"];
+    let crd = [
+        "exec",
+        "--",
+        "kubectl",
+        "get",
+        "crd",
+        "l2loadbalancers.l2lb.io",
+    ];
     ensure!(person.run("b", &crd)?.code != 0, "b is not bare");
     Ok(())
 }
@@ -127,13 +140,19 @@ fn commands(person: &Person) -> Result<()> {
 /// What the banner names can be applied at once, and follows nodes.
 fn load_balancer(person: &Person) -> Result<()> {
     let apply = ["exec", "--", "kubectl", "apply", "-f"];
-    for file in ["testdata/demo/pool.yaml", "testdata/demo/load-balancer.yaml"] {
+    for file in [
+        "testdata/demo/pool.yaml",
+        "testdata/demo/load-balancer.yaml",
+    ] {
         person.good("a", &[&apply[..], &[file]].concat())?;
     }
     let ready = "exec -- kubectl -n shop wait --for=condition=Ready --timeout=60s l2lb/web";
     person.good("a", &ready.split(' ').collect::<Vec<_>>())?;
     let homes = until_answered(person, "each node answers for one", |by| {
-        by.len() == 2 && ["node-1", "node-2"].iter().all(|n| by.values().any(|v| v == n))
+        by.len() == 2
+            && ["node-1", "node-2"]
+                .iter()
+                .all(|n| by.values().any(|v| v == n))
     })?;
     let address = homes.iter().find(|(_, node)| *node == "node-1");
     let address = address.context("node-1 has none")?.0.clone();
@@ -156,7 +175,8 @@ fn load_balancer(person: &Person) -> Result<()> {
         "{status}"
     );
     until_answered(person, "another answers for node-1", |by| {
-        by.get(&address).is_some_and(|n| n.starts_with("node-") && n != "node-1")
+        by.get(&address)
+            .is_some_and(|n| n.starts_with("node-") && n != "node-1")
     })?;
     person.good("a", &["revive-node", "node-1"])?;
     until_answered(person, "node-1 has its address back", |by| {

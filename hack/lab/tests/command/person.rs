@@ -169,7 +169,11 @@ impl Person {
     pub fn good(&self, lab: &str, args: &[&str]) -> Result<String> {
         let said = self.run(lab, args)?;
         if said.code != 0 {
-            bail!("l2lb-lab --name {lab} {args:?} ends with {}: {}", said.code, said.text);
+            bail!(
+                "l2lb-lab --name {lab} {args:?} ends with {}: {}",
+                said.code,
+                said.text
+            );
         }
         Ok(said.text)
     }
@@ -203,7 +207,12 @@ impl Drop for Person {
 
 /// What runs a command as nobody.
 fn as_nobody() -> [&'static str; 4] {
-    ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+    ]
 }
 
 /// A new folder with a short path: those of sockets are limited.
