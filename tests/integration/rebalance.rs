@@ -6,7 +6,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use l2lb::api::names;
 use l2lb_lab::Lab;
-use tokio::process::Command;
 
 use crate::cluster::{Cluster, ensure_same, label};
 

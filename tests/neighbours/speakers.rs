@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use l2lb_demo::stage::{NAMESPACE, PATIENCE};
 use l2lb_lab::Lab;
 use serde_json::json;
