@@ -97,9 +97,12 @@ impl Cluster {
         kubeconfig: Option<&std::path::Path>,
     ) -> Result<Process> {
         let mut spec = Spec::new(name, env!("CARGO_BIN_EXE_l2lb-controller"))
-            .args(["--listen=0", "--hold-down=1s"])
+            .args(["--hold-down=1s"])
             .args(args)
             .env("POD_NAME", name);
+        if !args.iter().any(|a| a.starts_with("--listen=")) {
+            spec = spec.args(["--listen=0"]);
+        }
         if let Some(path) = kubeconfig {
             spec = spec.env("KUBECONFIG", path.display().to_string());
         }

@@ -1,17 +1,19 @@
 //! A steady world produces no write; drift is repaired, and what others own
 //! is left.
 
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use kube::ResourceExt;
 use kube::api::ListParams;
 use l2lb::api::names;
-use l2lb_lab::Lab;
+use l2lb_lab::{Connection, Lab, Netns};
 use serde_json::json;
 
-use crate::cluster::{Cluster, ensure_same, label};
+use crate::cluster::{Cluster, PATIENCE, ensure_same, label};
+use crate::controllers::leads;
 
 /// No write in ten seconds, nor by a controller that starts anew, nor for
 /// news that changes nothing.
@@ -76,7 +78,12 @@ pub async fn no_write_in_a_steady_state(lab: Lab) -> Result<()> {
     let mut controller = controller;
     let how = controller.ended().await;
     ensure!(how == "exit status: 0", "it ended with {how}");
-    let _controller = cluster.controller_with("l2lb-controller", &args, None)?;
+    // The next one leads, is ready and has planned before its writes are counted.
+    let listen = "--listen=127.0.0.1:8081";
+    let anew = [args[0], listen];
+    let _controller = cluster.controller_with("anew", &anew, None)?;
+    leads(&cluster, "anew").await?;
+    until_it_plans().await?;
     tokio::time::sleep(Duration::from_secs(4)).await;
     let after = cluster.writes()?;
     ensure!(
@@ -84,7 +91,45 @@ pub async fn no_write_in_a_steady_state(lab: Lab) -> Result<()> {
         "written after a restart: {:?}",
         &after[before.len()..]
     );
+    // It would have written: what goes missing returns.
+    let services = cluster.services("shop");
+    let old = services.get("one-0").await?.uid();
+    cluster.delete(&services, "one-0").await?;
+    cluster
+        .until(&services, "one-0", "it to come back", |found| {
+            found.is_some_and(|f| f.uid() != old)
+        })
+        .await?;
     Ok(())
+}
+
+/// Waits until the controller that listens at 127.0.0.1:8081 is ready and has
+/// made a plan.
+async fn until_it_plans() -> Result<()> {
+    let here = SocketAddr::from(([127, 0, 0, 1], 8081));
+    let start = Instant::now();
+    loop {
+        let get = async |path| {
+            Connection::open(&Netns::ControlPlane, here)
+                .await?
+                .get(path)
+                .await
+        };
+        let (ready, metrics) = (get("/readyz").await, get("/metrics").await);
+        let has_planned = metrics.as_ref().is_ok_and(|metrics| {
+            let mut lines = metrics.body.lines();
+            let count = lines.find_map(|l| l.strip_prefix("l2lb_plans_total "));
+            count.is_some_and(|count| count != "0")
+        });
+        if has_planned && ready.as_ref().is_ok_and(|r| r.status == 200) {
+            return Ok(());
+        }
+        ensure!(
+            start.elapsed() < PATIENCE,
+            "the controller does not come to plan: {ready:?}, {metrics:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// What is ours is put right, what others added stays.

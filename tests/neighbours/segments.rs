@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use l2lb_demo::stage::{NAMESPACE, PATIENCE, PORT};
+use l2lb_demo::stage::{NAMESPACE, PATIENCE, PORT, Slot, Stage};
 use l2lb_lab::Lab;
 use serde_json::json;
 
@@ -53,9 +53,11 @@ pub(super) async fn segments_and_interfaces(lab: Lab) -> Result<()> {
         stage.answers(&slot, home).await?;
         let address = *slot.addresses.first().context("no address")?;
         stage.lab.wait_for_http(address, PORT, PATIENCE).await?;
-        // Not on the other segment: the client asks there by eth0.
         let first = stage.slot("web", home).await?;
         stage.answers(&first, home).await?;
+        for slot in [&slot, &first] {
+            ensure_silent_elsewhere(&stage, slot).await?;
+        }
     }
     let pool = stage.get(&["l2pool", "second"]).await?;
     ensure!(
@@ -87,5 +89,19 @@ pub(super) async fn segments_and_interfaces(lab: Lab) -> Result<()> {
     stage.at_home("far", 3).await?;
     stage.reason("l2lb", "far", "Pinned", "Ok").await?;
     stage.at_home("web", 3).await?;
+    Ok(())
+}
+
+/// Nobody answers for a slot's addresses on the segment that they are not of.
+async fn ensure_silent_elsewhere(stage: &Stage, slot: &Slot) -> Result<()> {
+    for address in &slot.addresses {
+        // As long as anybody who answers gets.
+        let patience = Duration::from_millis(500);
+        let found = stage.lab.answers_elsewhere(*address, patience).await?;
+        ensure!(
+            found.is_empty(),
+            "{address} is answered on the other segment: {found:?}"
+        );
+    }
     Ok(())
 }

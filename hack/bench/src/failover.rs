@@ -97,25 +97,25 @@ fn figures(before: (f64, f64), rounds: Rounds) -> Vec<Figure> {
     };
     add(
         "connections broken by a node's death (vs one Service of plain MetalLB)",
-        "% ",
+        "%",
         rounds.broken.medians(),
         Some(1.0 / f64::from(NODES)),
     );
     add(
         "from a node's death until ARP is answered again (vs plain MetalLB)",
-        "s ",
+        "s",
         rounds.takeover.medians(),
         Some(1.1),
     );
     add(
         "20 addresses on 5 nodes: busiest minus idlest (vs plain MetalLB)",
-        "  ",
+        "",
         before,
         Some(0.5),
     );
     add(
         "the same on the 4 survivors of a death (vs plain MetalLB)",
-        "  ",
+        "",
         rounds.spread_after.medians(),
         Some(1.0),
     );

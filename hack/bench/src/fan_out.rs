@@ -73,7 +73,7 @@ pub async fn measure(lab: Lab, controller: &Path) -> Result<Vec<Figure>> {
     let name = "kubectl apply until ARP for 5 addresses (vs by hand), median of 10 pairs";
     let mut figure = Figure::new(
         name,
-        "s ",
+        "s",
         median(with_us).unwrap_or(f64::NAN),
         median(without).unwrap_or(f64::NAN),
         Some(1.1),

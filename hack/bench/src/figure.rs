@@ -11,7 +11,7 @@ pub struct Figure {
     pub name: String,
     /// The figure itself.
     pub value: f64,
-    /// Its unit.
+    /// Its unit; empty for a plain number.
     pub unit: &'static str,
     /// What it is compared with, in the same unit and run.
     pub baseline: f64,
@@ -64,9 +64,33 @@ pub fn table(figures: &[Figure]) -> String {
         // Writing to a String does not fail.
         let _ = writeln!(
             text,
-            "{:width$}  {:>7.2} {}  {:>7.2} {}  {:>6.3}  {target:>6}  {met}",
+            "{:width$}  {:>7.2} {:<2}  {:>7.2} {:<2}  {:>6.3}  {target:>6}  {met}",
             f.name, f.value, f.unit, f.baseline, f.unit, f.ratio
         );
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_padded_for_people_alone() {
+        let figures = [
+            Figure::new("a", "ms", 1.0, 2.0, Some(0.6)),
+            Figure::new("b", "s", 1.0, 2.0, Some(0.4)),
+            Figure::new("c", "", 1.0, 2.0, None),
+        ];
+        let text = table(&figures);
+        let ends: Vec<_> = text.lines().filter_map(|line| line.find("0.500")).collect();
+        assert!(
+            ends.len() == 3 && ends.iter().all(|at| *at == ends[0]),
+            "{text}"
+        );
+        for figure in &figures {
+            assert_eq!(figure.unit, figure.unit.trim());
+        }
+        assert!(text.contains("yes\n") && text.contains("NO\n"), "{text}");
+    }
 }

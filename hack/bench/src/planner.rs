@@ -36,28 +36,44 @@ pub fn figures(criterion: &Path) -> Result<Vec<Figure>> {
             "plan, cold, none exists yet (vs serialising them)",
             Some(1.5),
         ),
-        ("event", "plan, one event (vs serialising all)", Some(0.15)),
+        (
+            "event",
+            "plan, one event that changes nothing (vs serialising all)",
+            Some(0.15),
+        ),
         (
             "create",
             "plan, one load balancer more (vs serialising all)",
             Some(0.15),
         ),
-        (
-            "join",
-            "plan, one node more: 1,000 Services (vs serialising all)",
-            None,
-        ),
     ] {
         let value = of(&format!("thousand/{bench}"))?;
         figures.push(Figure::new(name, "ms", value, serialise, target));
     }
-    let event = of("thousand/event")?;
+    for (bench, name, target) in [
+        (
+            "event",
+            "one event that changes nothing (vs cold restart)",
+            0.1,
+        ),
+        // It concerns every load balancer, as a restart does, and writes.
+        (
+            "death",
+            "one node's death: 1,000 pins move (vs cold restart)",
+            1.5,
+        ),
+    ] {
+        let value = of(&format!("thousand/{bench}"))?;
+        figures.push(Figure::new(name, "ms", value, restart, Some(target)));
+    }
+    // It asks for the free addresses of every load balancer in turn, so it is
+    // beside the plan that chooses all of them.
     figures.push(Figure::new(
-        "one event (vs cold restart)",
+        "one node more: 1,000 Services (vs all 20,000 of them)",
         "ms",
-        event,
-        restart,
-        Some(0.1),
+        of("thousand/join")?,
+        of("thousand/first")?,
+        Some(1.5),
     ));
     // Twice the load balancers: 2.0 would be linear.
     for (small, large) in [(125, 250), (250, 500), (500, 1000)] {

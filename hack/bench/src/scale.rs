@@ -54,14 +54,14 @@ pub async fn measure(lab: Lab, services: u16) -> Result<Vec<Figure>> {
     Ok(vec![
         Figure::new(
             format!("to an address that the pool gains {about}"),
-            "s ",
+            "s",
             middle(gained.seconds),
             middle(held.seconds),
             None,
         ),
         Figure::new(
             format!("writes of Services for it {about}"),
-            "  ",
+            "",
             middle(gained.writes),
             middle(held.writes),
             None,

@@ -11,14 +11,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use l2lb_lab::{Lab, Process, Spec, place};
-use serde_json::Value;
+use anyhow::{Context, Result, ensure};
+use l2lb_lab::{Lab, place};
+
+use stage::{PATIENCE, PORT, Slot, Stage};
 
 const NAMESPACE: &str = "shop";
 const NAME: &str = "web";
-const PORT: u16 = 80;
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The label of what l2lb made.
+const MANAGED: &str = "app.kubernetes.io/managed-by=l2lb";
 
 /// What is played.
 #[derive(Clone, Debug)]
@@ -49,23 +50,11 @@ impl Script {
     }
 }
 
-/// One slot as status tells it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Slot {
-    service: String,
-    home: String,
-    addresses: Vec<IpAddr>,
-    announced_by: Option<String>,
-    phase: String,
-}
-
 /// The demo as it runs.
 pub struct Demo {
-    lab: Lab,
+    stage: Stage,
     script: Script,
     started: Instant,
-    // Held so that the controller lives as long as the demo.
-    _controller: Process,
 }
 
 /// Plays the whole script.
@@ -97,19 +86,12 @@ impl Demo {
 
     async fn begin(lab: Lab, script: Script) -> Result<Self> {
         let started = Instant::now();
-        lab.install_product_crds().await?;
-        lab.kubectl()
-            .run(["create", "namespace", NAMESPACE])
-            .await?;
-        lab.deploy_backend(NAMESPACE, "web", 8080).await?;
-        let spec =
-            Spec::new("l2lb-controller", &script.controller).args(["--listen", "127.0.0.1:8080"]);
-        let controller = lab.start(spec)?;
+        let program = script.controller.clone();
+        let stage = Stage::set_in(lab, NAMESPACE, program, &["--listen=127.0.0.1:8080"]).await?;
         Ok(Self {
-            lab,
+            stage,
             script,
             started,
-            _controller: controller,
         })
     }
 
@@ -119,21 +101,25 @@ impl Demo {
             "applying {} and {}, with {} nodes",
             self.script.files[0],
             self.script.files[1],
-            self.lab.nodes().len()
+            self.stage.lab.nodes().len()
         ));
         for file in self.script.files {
-            self.lab.apply_file(place::workspace().join(file)).await?;
+            self.stage
+                .lab
+                .apply_file(place::workspace().join(file))
+                .await?;
         }
-        let slots = self.wait_for_slots(self.lab.nodes().len()).await?;
+        let slots = self.wait_for_slots(self.stage.lab.nodes().len()).await?;
         self.show(&slots).await
     }
 
     /// Step 2: a node joins and gets a slot; the others keep theirs.
     async fn node_joins(&mut self) -> Result<String> {
         let before = self.slots().await?;
-        let node = self.lab.add_node().await?;
+        let node = self.stage.lab.add_node().await?;
         self.say(format!("{node} joins"));
-        self.lab
+        self.stage
+            .lab
             .kubectl()
             .run([
                 "rollout",
@@ -170,15 +156,17 @@ impl Demo {
             .flat_map(|s| &s.addresses)
             .map(|a| SocketAddr::new(*a, PORT));
         let probe = self
+            .stage
             .lab
             .probe(targets.collect(), Duration::from_millis(100));
         tokio::time::sleep(Duration::from_secs(1)).await;
         self.say(format!("{} loses power", lost.home));
         let start = Instant::now();
-        self.lab.kill_node(&lost.home).await?;
+        self.stage.lab.kill_node(&lost.home).await?;
         for address in &lost.addresses {
             let (heir, after) = loop {
                 let taken = self
+                    .stage
                     .lab
                     .nodes()
                     .into_iter()
@@ -200,12 +188,13 @@ impl Demo {
             ));
         }
         // Long enough for Kubernetes to notice, and for the pin to follow.
-        self.wait("the slot to be reported as failed over", |slots| {
-            slots
-                .iter()
-                .any(|s| s.service == lost.service && s.phase == "FailedOver")
-        })
-        .await?;
+        self.stage
+            .until(NAME, "the slot to be reported as failed over", |slots| {
+                slots
+                    .iter()
+                    .any(|s| s.service == lost.service && s.phase == "FailedOver")
+            })
+            .await?;
         ensure!(
             self.condition("Ready").await? == "True",
             "Ready must stay True through the failure of one node"
@@ -254,10 +243,16 @@ impl Demo {
             .context("its slot is gone")?;
         self.say(format!("{node} has power again"));
         let start = Instant::now();
-        self.lab.revive_node(node).await?;
+        self.stage.lab.revive_node(node).await?;
         for address in &own.addresses {
-            self.lab.wait_for_answer(*address, node, PATIENCE).await?;
-            self.lab.wait_for_http(*address, PORT, PATIENCE).await?;
+            self.stage
+                .lab
+                .wait_for_answer(*address, node, PATIENCE)
+                .await?;
+            self.stage
+                .lab
+                .wait_for_http(*address, PORT, PATIENCE)
+                .await?;
             self.say(format!(
                 "{address} is back at {node} after {:.1} s",
                 start.elapsed().as_secs_f64()
@@ -277,7 +272,7 @@ impl Demo {
     /// Step 5: everything goes, and MetalLB is as it was.
     async fn all_goes(&mut self) -> Result<()> {
         self.say("deleting the L2LoadBalancer and the L2AddressPool");
-        let kubectl = self.lab.kubectl();
+        let kubectl = self.stage.lab.kubectl();
         kubectl
             .run(["delete", "l2lb", "-n", NAMESPACE, NAME, "--timeout=60s"])
             .await?;
@@ -294,7 +289,8 @@ impl Demo {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         let states = self
-            .json(&["get", "configurationstates", "-n", "metallb-system"])
+            .stage
+            .get(&["configurationstates", "-n", "metallb-system"])
             .await?;
         let items = states["items"].as_array().cloned().unwrap_or_default();
         ensure!(!items.is_empty(), "MetalLB reports no ConfigurationState");
@@ -313,92 +309,36 @@ impl Demo {
         Ok(())
     }
 
-    /// What is left of ours, as a list of names.
+    /// What is left of ours, as a list of names. Nobody else makes objects of
+    /// any of these kinds here, but for Services.
     async fn remains(&self) -> Result<String> {
-        let of_ours = "app.kubernetes.io/managed-by=l2lb";
-        self.lab
-            .kubectl()
-            .run([
-                "get",
-                "services,ipaddresspools,l2advertisements,l2addresspools,l2loadbalancers",
-                "-A",
-                "-l",
-                of_ours,
-                "-o",
-                "name",
-            ])
-            .await
-            .map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "))
-    }
-
-    async fn json(&self, args: &[&str]) -> Result<Value> {
-        let text = self
-            .lab
-            .kubectl()
-            .run(args.iter().copied().chain(["-o", "json"]))
+        let of_ours = format!("--selector={MANAGED}");
+        let kinds = "l2loadbalancers,l2addresspools,ipaddresspools,l2advertisements";
+        let kubectl = self.stage.lab.kubectl();
+        let mut left = kubectl.run(["get", kinds, "-A", "-o", "name"]).await?;
+        left += &kubectl
+            .run(["get", "services", "-A", &of_ours, "-o", "name"])
             .await?;
-        Ok(serde_json::from_str(&text)?)
+        Ok(left.split_whitespace().collect::<Vec<_>>().join(" "))
     }
 
     async fn condition(&self, kind: &str) -> Result<String> {
-        let lb = self.json(&["get", "l2lb", "-n", NAMESPACE, NAME]).await?;
-        let conditions = lb["status"]["conditions"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        let found = conditions.iter().find(|c| c["type"] == kind);
-        Ok(found
-            .and_then(|c| c["status"].as_str())
-            .unwrap_or("missing")
-            .to_owned())
+        let found = self.stage.condition("l2lb", NAME, kind).await?;
+        Ok(found.status)
     }
 
     async fn slots(&self) -> Result<Vec<Slot>> {
-        let lb = self.json(&["get", "l2lb", "-n", NAMESPACE, NAME]).await?;
-        let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
-        lb["status"]["slots"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|slot| {
-                Ok(Slot {
-                    service: text(&slot["service"]),
-                    home: text(&slot["node"]),
-                    addresses: slot["addresses"]
-                        .as_array()
-                        .into_iter()
-                        .flatten()
-                        .map(|a| text(a).parse())
-                        .collect::<Result<_, _>>()?,
-                    announced_by: slot["announcedBy"].as_str().map(str::to_owned),
-                    phase: text(&slot["phase"]),
-                })
-            })
-            .collect()
-    }
-
-    /// Waits until the status shows what is wanted.
-    async fn wait(&self, what: &str, wanted: impl Fn(&[Slot]) -> bool) -> Result<Vec<Slot>> {
-        let start = Instant::now();
-        loop {
-            let slots = self.slots().await?;
-            if wanted(&slots) {
-                return Ok(slots);
-            }
-            if start.elapsed() > PATIENCE {
-                bail!("waited {PATIENCE:?} for {what}; there is: {slots:?}");
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        self.stage.slots(NAME).await
     }
 
     /// Waits for that many slots, every one announced by its home.
     async fn wait_for_slots(&self, count: usize) -> Result<Vec<Slot>> {
-        self.wait(
-            &format!("{count} slots to be announced by their homes"),
-            |slots| slots.len() == count && slots.iter().all(|s| s.phase == "Announced"),
-        )
-        .await
+        let what = format!("{count} slots to be announced by their homes");
+        self.stage
+            .until(NAME, &what, |slots| {
+                slots.len() == count && slots.iter().all(|s| s.phase == "Announced")
+            })
+            .await
     }
 
     /// Checks by ARP and HTTP from outside that every slot is at home, and
@@ -408,10 +348,14 @@ impl Demo {
         for slot in slots {
             *homes.entry(&slot.home).or_default() += 1;
             for address in &slot.addresses {
-                self.lab
+                self.stage
+                    .lab
                     .wait_for_answer(*address, &slot.home, PATIENCE)
                     .await?;
-                self.lab.wait_for_http(*address, PORT, PATIENCE).await?;
+                self.stage
+                    .lab
+                    .wait_for_http(*address, PORT, PATIENCE)
+                    .await?;
             }
         }
         ensure!(
@@ -433,7 +377,7 @@ impl Demo {
     async fn settled_answer(&self, address: IpAddr) -> Result<Option<String>> {
         let start = Instant::now();
         loop {
-            match self.lab.who_answers(address).await {
+            match self.stage.lab.who_answers(address).await {
                 Err(error) if start.elapsed() > PATIENCE => return Err(error),
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
                 answer => return answer,
@@ -448,7 +392,7 @@ impl Demo {
             for address in &slot.addresses {
                 // A speaker that has just started believes for a moment that it is alone.
                 let answers = self.settled_answer(*address).await?;
-                let http = match self.lab.http_get(*address, PORT).await {
+                let http = match self.stage.lab.http_get(*address, PORT).await {
                     Ok(response) => {
                         format!("{} {}", response.status, response.body.trim())
                     }

@@ -1,6 +1,7 @@
 //! A lab with the controller on it, for tests that change something and look
 //! at what becomes of the load balancers.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,8 +12,8 @@ use l2lb_lab::{Lab, Process, Spec};
 use serde_json::{Value, json};
 
 /// How long anything may take.
-pub const PATIENCE: Duration = Duration::from_secs(60);
-/// The namespace of the load balancers and of their pods.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+/// The namespace of the load balancers and of their pods, unless another is named.
 pub const NAMESPACE: &str = "default";
 /// The port of the load balancers.
 pub const PORT: u16 = 80;
@@ -49,6 +50,7 @@ pub struct Condition {
 pub struct Stage {
     /// The lab.
     pub lab: Arc<Lab>,
+    namespace: String,
     program: PathBuf,
     args: Vec<String>,
     controller: Option<Process>,
@@ -61,10 +63,29 @@ impl Stage {
     /// # Errors
     /// What the lab says.
     pub async fn set(lab: Lab, program: PathBuf, args: &[&str]) -> Result<Self> {
+        Self::set_in(lab, NAMESPACE, program, args).await
+    }
+
+    /// The same in a namespace, which is made unless it is the usual one.
+    ///
+    /// # Errors
+    /// What the lab says.
+    pub async fn set_in(
+        lab: Lab,
+        namespace: &str,
+        program: PathBuf,
+        args: &[&str],
+    ) -> Result<Self> {
         lab.install_product_crds().await?;
-        lab.deploy_backend(NAMESPACE, "web", 8080).await?;
+        if namespace != NAMESPACE {
+            lab.kubectl()
+                .run(["create", "namespace", namespace])
+                .await?;
+        }
+        lab.deploy_backend(namespace, "web", 8080).await?;
         let mut stage = Self {
             lab: Arc::new(lab),
+            namespace: namespace.to_owned(),
             program,
             args: args.iter().map(|a| (*a).to_owned()).collect(),
             controller: None,
@@ -120,7 +141,7 @@ impl Stage {
         merge(&mut spec, more);
         merge(&mut spec["service"], service);
         let lb = json!({"apiVersion": "l2lb.io/v1alpha1", "kind": "L2LoadBalancer",
-            "metadata": {"namespace": NAMESPACE, "name": name}, "spec": spec});
+            "metadata": {"namespace": self.namespace, "name": name}, "spec": spec});
         self.lab.apply(&lb.to_string()).await
     }
 
@@ -138,7 +159,7 @@ impl Stage {
     /// # Errors
     /// What kubectl says, and a status of another form.
     pub async fn slots(&self, name: &str) -> Result<Vec<Slot>> {
-        let lb = self.get(&["l2lb", "-n", NAMESPACE, name]).await?;
+        let lb = self.get(&["l2lb", "-n", &self.namespace, name]).await?;
         let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
         let slots = lb["status"]["slots"].as_array().cloned();
         slots
@@ -255,7 +276,7 @@ impl Stage {
     /// # Errors
     /// What kubectl says, and that there is none.
     pub async fn condition(&self, kind: &str, name: &str, condition: &str) -> Result<Condition> {
-        let object = self.get(&[kind, "-n", NAMESPACE, name]).await?;
+        let object = self.get(&[kind, "-n", &self.namespace, name]).await?;
         let all = object["status"]["conditions"].as_array().cloned();
         let all = all.unwrap_or_default();
         let found = all.iter().find(|c| c["type"] == condition);
@@ -302,8 +323,8 @@ impl Stage {
         Ok(())
     }
 
-    /// How often the resource versions of a load balancer and of its Services
-    /// were other ones after a while than before.
+    /// Of how many objects, a load balancer and its Services, the resource
+    /// versions were other ones after a while than before, or that came or went.
     ///
     /// # Errors
     /// What kubectl says.
@@ -311,23 +332,56 @@ impl Stage {
         let before = self.versions(name).await?;
         tokio::time::sleep(time).await;
         let after = self.versions(name).await?;
-        Ok(before.iter().zip(&after).filter(|(a, b)| a != b).count())
+        Ok(differences(&before, &after))
     }
 
-    async fn versions(&self, name: &str) -> Result<Vec<Value>> {
+    /// By kind and name.
+    async fn versions(&self, name: &str) -> Result<BTreeMap<String, Value>> {
         let selector = format!("l2lb.io/load-balancer={name}");
         let list = self
-            .get(&["services,l2lb", "-n", NAMESPACE, "-l", &selector])
+            .get(&["services", "-n", &self.namespace, "-l", &selector])
             .await?;
-        let lb = self.get(&["l2lb", "-n", NAMESPACE, name]).await?;
+        let lb = self.get(&["l2lb", "-n", &self.namespace, name]).await?;
         let items = list["items"].as_array().cloned().unwrap_or_default();
-        let version = |o: &Value| o["metadata"]["resourceVersion"].clone();
+        let version = |o: &Value| {
+            let key = format!("{} {}", o["kind"], o["metadata"]["name"]);
+            (key, o["metadata"]["resourceVersion"].clone())
+        };
         Ok(items.iter().chain([&lb]).map(version).collect())
     }
+}
+
+fn differences(before: &BTreeMap<String, Value>, after: &BTreeMap<String, Value>) -> usize {
+    let keys: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    keys.into_iter()
+        .filter(|key| before.get(*key) != after.get(*key))
+        .count()
 }
 
 fn merge(into: &mut Value, more: Value) {
     if let (Some(into), Value::Object(more)) = (into.as_object_mut(), more) {
         into.extend(more);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_and_goes_differs() {
+        let of = |all: &[(&str, &str)]| -> BTreeMap<String, Value> {
+            all.iter()
+                .map(|(k, v)| ((*k).to_owned(), json!(v)))
+                .collect()
+        };
+        let before = of(&[("a", "1"), ("b", "2")]);
+        assert_eq!(differences(&before, &before), 0);
+        assert_eq!(
+            differences(&before, &of(&[("a", "1"), ("b", "2"), ("c", "3")])),
+            1
+        );
+        assert_eq!(differences(&before, &of(&[("b", "2"), ("c", "1")])), 2);
+        assert_eq!(differences(&before, &of(&[("a", "1"), ("b", "3")])), 1);
     }
 }

@@ -217,7 +217,8 @@ impl Lab {
             self.cluster
                 .insert(CONTROL_PLANE_NODE, Machine(0), Netns::ControlPlane);
             let nodes = async {
-                node::register(&self.cluster, CONTROL_PLANE_NODE, Machine(0)).await?;
+                let name = CONTROL_PLANE_NODE;
+                node::register(&self.cluster, name, name, Machine(0)).await?;
                 for _ in 0..self.config.nodes {
                     self.add_node().await?;
                 }

@@ -38,15 +38,27 @@ impl Lab {
         Ok(name)
     }
 
+    /// Adds a node whose label `kubernetes.io/hostname` is not its name, as it
+    /// comes about where machines are cloned; returns its name.
+    pub async fn add_node_with_hostname(&self, hostname: &str) -> Result<String> {
+        let name = format!("node-{}", self.next_machine()?);
+        self.join(&name, hostname).await?;
+        Ok(name)
+    }
+
     /// Adds a node with a name.
     pub async fn add_node_named(&self, name: &str) -> Result<()> {
+        self.join(name, name).await
+    }
+
+    async fn join(&self, name: &str, hostname: &str) -> Result<()> {
         if self.cluster.place(name).is_some() {
             bail!("there is a node {name} already");
         }
         let machine = Machine(self.next_machine()?);
         let netns = topology::add_node(name, machine, self.config.dual_stack)?;
         self.cluster.insert(name, machine, netns.clone());
-        node::register(&self.cluster, name, machine).await?;
+        node::register(&self.cluster, name, hostname, machine).await?;
         let kube_proxy = node::start_kube_proxy(&self.cluster, name, &netns)?;
         if let Some(node) = self.cluster.nodes().get_mut(name) {
             node.kube_proxy = Some(kube_proxy);

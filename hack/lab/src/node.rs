@@ -22,10 +22,15 @@ const HEARTBEAT: Duration = Duration::from_secs(2);
 const LEASES: &str = "kube-node-lease";
 
 /// Writes a Node and its Lease as a kubelet would.
-pub(crate) async fn register(cluster: &Cluster, name: &str, machine: Machine) -> Result<()> {
+pub(crate) async fn register(
+    cluster: &Cluster,
+    name: &str,
+    hostname: &str,
+    machine: Machine,
+) -> Result<()> {
     let nodes: Api<Node> = Api::all(cluster.client.clone());
     let mut labels = json!({
-        "kubernetes.io/hostname": name,
+        "kubernetes.io/hostname": hostname,
         "kubernetes.io/os": "linux",
         "kubernetes.io/arch": "amd64",
     });

@@ -12,14 +12,39 @@ use crate::probe::Probe;
 use crate::segment::Answer;
 use crate::topology::{CLIENT, SECOND};
 
+/// Whether an address is one of the second segment's.
+fn is_on_second(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.octets()[..3] == SECOND.v4.octets()[..3],
+        IpAddr::V6(_) => false,
+    }
+}
+
 impl Lab {
     /// All different answers to an ARP request (or neighbour solicitation)
     /// for an address, as the client hears them.
     pub async fn answers(&self, address: IpAddr, timeout: Duration) -> Result<Vec<Answer>> {
-        let second = |v4: std::net::Ipv4Addr| v4.octets()[..3] == SECOND.v4.octets()[..3];
-        let segment = match (address, &self.second) {
-            (IpAddr::V4(v4), Some(segment)) if second(v4) => segment,
+        let segment = match &self.second {
+            Some(second) if is_on_second(address) => second,
             _ => &self.segment,
+        };
+        segment.ask(address, timeout).await
+    }
+
+    /// All different answers for an address on the segment that it is not of.
+    ///
+    /// # Errors
+    /// That there is no second segment.
+    pub async fn answers_elsewhere(
+        &self,
+        address: IpAddr,
+        timeout: Duration,
+    ) -> Result<Vec<Answer>> {
+        let second = self.second.as_ref().context("there is one segment")?;
+        let segment = if is_on_second(address) {
+            &self.segment
+        } else {
+            second
         };
         segment.ask(address, timeout).await
     }

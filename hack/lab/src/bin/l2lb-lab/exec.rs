@@ -19,6 +19,8 @@ pub fn run(name: &str, machine: Option<&str>, command: &[String]) -> Result<Exit
     let lab = getsockopt(&stream, PeerCredentials)
         .context("asking who the lab is")?
         .pid();
+    // Afterwards /proc is the lab's, and does not tell where this program is.
+    let environment = Lab::environment();
     enter(lab)?;
     if let Some(machine) = machine {
         let door = std::fs::File::open(Path::new("/run/netns").join(machine))
@@ -27,7 +29,11 @@ pub fn run(name: &str, machine: Option<&str>, command: &[String]) -> Result<Exit
     }
     let (program, args) = command.split_first().context("there is no command")?;
     let mut command = Command::new(program);
-    command.args(args).envs(Lab::environment());
+    // A lab's commands within mean that lab.
+    command
+        .args(args)
+        .envs(environment)
+        .env("L2LB_LAB_NAME", name);
     for name in Lab::hidden_environment() {
         command.env_remove(name);
     }

@@ -2,6 +2,7 @@
 
 mod client;
 mod exec;
+mod product;
 mod protocol;
 mod serve;
 
@@ -13,10 +14,10 @@ use clap::{Args, Parser, Subcommand};
 
 use protocol::Request;
 
-/// A real Kubernetes cluster with MetalLB on this machine, without containers.
+/// A real Kubernetes cluster with MetalLB and l2lb on this machine, without containers.
 ///
 /// Every program is the real one (etcd, kube-apiserver,
-/// kube-controller-manager, kube-proxy, MetalLB), every node is a network
+/// kube-controller-manager, kube-proxy, MetalLB, l2lb-controller), every node is a network
 /// namespace, and a client outside the cluster shares their Ethernet segment.
 /// Nothing is left behind when the lab ends, however it ends.
 #[derive(Parser)]
@@ -34,6 +35,7 @@ Examples:
   l2lb-lab shell                     a cluster with a shell in it
   l2lb-lab up --detach               a cluster in the background
   l2lb-lab exec -- kubectl get nodes
+  l2lb-lab exec -- kubectl l2lb status
   l2lb-lab who 192.0.2.100           which node answers ARP for an address
   l2lb-lab get 192.0.2.100:80        an HTTP request from the client
   l2lb-lab kill-node node-1          cut a node's power
@@ -110,6 +112,9 @@ struct Cluster {
     /// IPv6 besides IPv4.
     #[arg(long)]
     dual_stack: bool,
+    /// Without l2lb: neither its resource definitions nor its controller.
+    #[arg(long)]
+    bare: bool,
 }
 
 impl Cluster {
@@ -147,9 +152,9 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Up {
             cluster,
             detach: true,
-        } if !serve::is_detached() => return serve::detach(name, &cluster.config()),
-        Command::Up { cluster, .. } => return serve::up(name, cluster.config()),
-        Command::Shell { cluster } => return serve::shell(name, cluster.config()),
+        } if !serve::is_detached() => return serve::detach(name, &cluster),
+        Command::Up { cluster, .. } => return serve::up(name, &cluster),
+        Command::Shell { cluster } => return serve::shell(name, &cluster),
         Command::Exec {
             node,
             client,

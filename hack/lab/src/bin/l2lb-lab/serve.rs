@@ -12,32 +12,40 @@ use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Api, ListParams};
 use kube::{Resource, ResourceExt};
-use l2lb_lab::{Interrupt, Lab, LabConfig, enter_with, is_inside, place};
+use l2lb_lab::{Interrupt, Lab, enter_with, is_inside, place};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::client;
-use crate::exec;
 use crate::protocol::{Reply, Request, socket};
+use crate::{Cluster, client, exec, product};
 
 /// Tells a process that it is the one in the background.
 const DETACHED: &str = "L2LB_LAB_DETACHED";
-const BANNER: &str = "\
+
+/// What a person in a lab can do.
+fn banner(cluster: &Cluster) -> String {
+    let product = if cluster.bare {
+        product::BARE.to_owned()
+    } else {
+        product::hints(cluster.dual_stack)
+    };
+    format!(
+        "\
 You are in a real Kubernetes cluster; the backends `app: web` answer on port 8080.
 
   kubectl get nodes,pods -A            the cluster
-  kubectl apply -f testdata/lab/handwritten.yaml
-                                       three Services, each on a node of its own, by hand
-  l2lb-lab status                      nodes, Services, and who answers for each address
+{product}  l2lb-lab status                      nodes, Services, and who answers for each address
   l2lb-lab who 192.0.2.100             which node answers ARP, as a client sees it
   l2lb-lab get 192.0.2.100             an HTTP request from that client
   l2lb-lab kill-node node-1            cut a node's power; revive-node gives it back
   l2lb-lab add-node                    one more node
   l2lb-lab exec --client -- ip neigh   any command on the client, or on a --node
   exit                                 end the lab; nothing is left
-";
+"
+    )
+}
 
 /// Whether this process is a lab in the background.
 pub fn is_detached() -> bool {
@@ -45,9 +53,9 @@ pub fn is_detached() -> bool {
 }
 
 /// Starts a lab in the background, and waits until it is up.
-pub fn detach(name: &str, config: &LabConfig) -> Result<ExitCode> {
-    prepare(name)?;
-    let components = config.components();
+pub fn detach(name: &str, cluster: &Cluster) -> Result<ExitCode> {
+    prepare(name, cluster)?;
+    let components = cluster.config().components();
     // Here, where progress is seen.
     l2lb_lab::build_tools(&components.iter().map(String::as_str).collect::<Vec<_>>())?;
     let log = place::state_dir().join(format!("{name}.log"));
@@ -75,14 +83,14 @@ pub fn detach(name: &str, config: &LabConfig) -> Result<ExitCode> {
 }
 
 /// Is a lab until it is interrupted or told to end.
-pub fn up(name: &str, config: LabConfig) -> Result<ExitCode> {
+pub fn up(name: &str, cluster: &Cluster) -> Result<ExitCode> {
     if !is_inside() {
-        prepare(name)?;
+        prepare(name, cluster)?;
         if is_detached() {
             let _ = nix::unistd::setsid();
         }
     }
-    serve(name, config, Interrupt::Ends, async |_, mut down| {
+    serve(name, cluster, Interrupt::Ends, async |_, mut down| {
         let mut interrupted = signal(SignalKind::interrupt()).context("watching for signals")?;
         let mut terminated = signal(SignalKind::terminate()).context("watching for signals")?;
         println!("`l2lb-lab shell` opens a shell in it; Ctrl-C or `l2lb-lab down` ends it");
@@ -97,26 +105,27 @@ pub fn up(name: &str, config: LabConfig) -> Result<ExitCode> {
 
 /// Opens a shell: in the running lab, if there is one, else in a new one
 /// that ends with the shell.
-pub fn shell(name: &str, config: LabConfig) -> Result<ExitCode> {
+pub fn shell(name: &str, cluster: &Cluster) -> Result<ExitCode> {
     let shell = if Path::new("/bin/bash").exists() {
         "/bin/bash"
     } else {
         "/bin/sh"
     };
     if !is_inside() && client::connect(name).is_ok() {
-        println!("{BANNER}");
+        println!("{}", banner(cluster));
         return exec::run(name, None, &[shell.to_owned()]);
     }
     if !is_inside() {
-        prepare(name)?;
+        prepare(name, cluster)?;
     }
+    let banner = banner(cluster);
     let name = name.to_owned();
     serve(
         &name.clone(),
-        config,
+        cluster,
         Interrupt::Inside,
         async move |_, mut down| {
-            println!("{BANNER}");
+            println!("{banner}");
             let mut command = tokio::process::Command::new(shell);
             command
                 .envs(Lab::environment())
@@ -145,9 +154,13 @@ pub fn shell(name: &str, config: LabConfig) -> Result<ExitCode> {
     )
 }
 
-/// Makes the folder for control sockets, and makes sure that the name is free.
-fn prepare(name: &str) -> Result<()> {
+/// Makes the folder for control sockets, and makes sure that the name is free
+/// and that what is to run is there.
+fn prepare(name: &str, cluster: &Cluster) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
+    if !cluster.bare {
+        product::controller()?;
+    }
     let folder = place::state_dir();
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -161,10 +174,11 @@ fn prepare(name: &str) -> Result<()> {
 }
 
 /// Brings a lab up, listens on its socket, and runs `work` in it.
-fn serve<F>(name: &str, config: LabConfig, interrupt: Interrupt, work: F) -> Result<ExitCode>
+fn serve<F>(name: &str, cluster: &Cluster, interrupt: Interrupt, work: F) -> Result<ExitCode>
 where
     F: AsyncFnOnce(Arc<Lab>, mpsc::Receiver<()>) -> Result<i32>,
 {
+    let config = cluster.config();
     let components = config.components();
     enter_with(
         &components.iter().map(String::as_str).collect::<Vec<_>>(),
@@ -176,9 +190,10 @@ where
     let code = runtime.block_on(async {
         let start = Instant::now();
         println!(
-            "bringing up {} nodes with MetalLB {} ...",
+            "bringing up {} nodes with MetalLB {}{} ...",
             config.nodes,
-            config.metallb.as_deref().unwrap_or("-")
+            config.metallb.as_deref().unwrap_or("-"),
+            if cluster.bare { "" } else { " and l2lb" }
         );
         let lab = match Lab::up(config).await {
             Ok(lab) => Arc::new(lab),
@@ -188,6 +203,11 @@ where
             }
         };
         lab.deploy_backend("default", "web", 8080).await?;
+        // Held, so that the controller lives as long as the lab.
+        let _controller = match cluster.bare {
+            true => None,
+            false => Some(product::install(&lab).await?),
+        };
         println!(
             "up after {:.1} s; logs in {}",
             start.elapsed().as_secs_f64(),
