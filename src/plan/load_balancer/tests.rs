@@ -55,10 +55,16 @@ impl Scene {
     }
 
     fn condition(&self, kind: &str) -> (String, String, String) {
-        let lb = self.cluster.world.load_balancers[&self.key].valid().unwrap();
+        let lb = self.cluster.world.load_balancers[&self.key]
+            .valid()
+            .unwrap();
         let conditions = &lb.status.as_ref().unwrap().conditions;
         let found = conditions.iter().find(|c| c.type_ == kind).unwrap();
-        (found.status.clone(), found.reason.clone(), found.message.clone())
+        (
+            found.status.clone(),
+            found.reason.clone(),
+            found.message.clone(),
+        )
     }
 
     /// Where the pods of every slot are.
@@ -153,7 +159,10 @@ fn a_retired_service_that_lingers_is_deleted_once() {
     scene.cluster.put(Kind::Service, going).unwrap();
     scene.cluster.advance(SignedDuration::from_secs(60));
     let plan = plan(&scene.cluster.world);
-    let deleted = plan.changes.iter().filter(|c| c.object.kind == Kind::Service);
+    let deleted = plan
+        .changes
+        .iter()
+        .filter(|c| c.object.kind == Kind::Service);
     assert_eq!(deleted.count(), 0);
     assert_eq!(plan.load_balancers[&scene.key].slots.len(), 2);
 }
@@ -191,7 +200,10 @@ fn a_node_that_comes_with_the_hostname_of_another_takes_nothing_from_it() {
         assert_eq!(scene.slots(), before, "{version}");
         let (_, reason, message) = scene.condition("Pinned");
         assert_eq!(reason, "NodeNotIdentifiable", "{version}");
-        assert!(message.contains("node-1") && message.contains("node-9"), "{message}");
+        assert!(
+            message.contains("node-1") && message.contains("node-9"),
+            "{message}"
+        );
     }
 }
 
@@ -225,12 +237,17 @@ fn a_drained_node_that_has_the_only_pods_keeps_its_address() {
         scene.cluster.set_node("node-0", true, true);
         scene.after(60);
         assert_eq!(scene.slot_of("node-0").1, "node-0", "{version}");
-        let lb = scene.cluster.world.load_balancers[&scene.key].valid().unwrap();
+        let lb = scene.cluster.world.load_balancers[&scene.key]
+            .valid()
+            .unwrap();
         let slots = &lb.status.as_ref().unwrap().slots;
         let slot = slots.iter().find(|s| s.node == "node-0").unwrap();
         assert_eq!(slot.phase, SlotPhase::Draining);
         let message = slot.message.as_deref().unwrap();
-        assert!(message.contains("no other balancer node that is well has one"), "{message}");
+        assert!(
+            message.contains("no other balancer node that is well has one"),
+            "{message}"
+        );
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
+use l2lb::world::ANNOUNCE_FAILED;
 
 use super::Life;
 use super::manifests::{ONE, POOL};
@@ -23,6 +24,20 @@ subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: viewer}]
 ";
 const EDITOR: &str = "--as=editor";
 const VIEWER: &str = "--as=viewer";
+const SPEAKER: &str = "--as=system:serviceaccount:metallb-system:metallb-speaker";
+
+fn event(reason: &str) -> String {
+    format!(
+        "
+apiVersion: v1
+kind: Event
+metadata: {{name: web-0.made-up, namespace: shop}}
+involvedObject: {{apiVersion: v1, kind: Service, name: web-0, namespace: shop}}
+reason: {reason}
+message: made up
+"
+    )
+}
 
 impl Life {
     /// An editor of a namespace orders load balancers there, and no pools; a
@@ -56,6 +71,16 @@ impl Life {
             let args = [&note[..], &["example.org/note=mine", who]].concat();
             judge(who, self.kubectl(&args).await, allowed)?;
         }
+        // Events that the controller goes by are MetalLB's alone.
+        self.create(EDITOR, &event("Noted"), true).await?;
+        self.create(SPEAKER, &event(ANNOUNCE_FAILED), true).await?;
+        let denied = self.create(EDITOR, &event(ANNOUNCE_FAILED), true).await;
+        ensure!(
+            denied
+                .as_ref()
+                .is_err_and(|e| format!("{e:#}").contains("MetalLB's alone")),
+            "an editor says that a node cannot announce: {denied:?}"
+        );
         self.kubectl(&["delete", "rolebinding", "editor", "viewer", "-n", "shop"])
             .await?;
         Ok(())
