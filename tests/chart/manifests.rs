@@ -62,6 +62,7 @@ const VARIATIONS: &[(&str, &[&str])] = &[
             "webhook.enabled=false",
             "childServicePolicy.enabled=false",
             "rbac.aggregate=false",
+            "rbac.operatorRole=false",
             "networkPolicy.enabled=false",
             "uninstall.releasePools=false",
             "crds.install=false",
