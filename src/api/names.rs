@@ -99,6 +99,11 @@ pub fn ip_address_pool_name(pool: &str) -> String {
     format!("l2lb-{pool}")
 }
 
+/// A regular expression for the names of all our IPAddressPools, as MetalLB's
+/// chart takes one for pools that its alerts leave out. It has no backslash,
+/// which would mean something to YAML and to PromQL.
+pub const IP_ADDRESS_POOLS: &str = "l2lb[-.].*";
+
 /// What the names of slots' own pools begin with. No other name of ours has
 /// a dot in its place.
 const OWN_POOL: &str = "l2lb.";
@@ -191,6 +196,14 @@ mod tests {
         assert!(!is_own_pool(&ip_address_pool_name("shop.web-3.cb007107")));
         let longest = own_pool_name(&"n".repeat(63), &"s".repeat(63), IpAddr::from([0; 16]));
         assert!(longest.len() <= 253 && crate::selector::is_dns_subdomain(&longest));
+    }
+
+    #[test]
+    fn one_expression_is_for_all_pools() {
+        let pools = regex::Regex::new(&format!("^(?:{IP_ADDRESS_POOLS})$")).unwrap();
+        assert!(pools.is_match(&ip_address_pool_name("edge")));
+        assert!(pools.is_match(&own_pool_name("shop", "web-3", [203, 0, 113, 7].into())));
+        assert!(!pools.is_match("public") && !pools.is_match("l2lbish"));
     }
 
     #[test]

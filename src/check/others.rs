@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use regex::Regex;
 use serde_json::Value;
 
 use super::{Facts, Findings, Severity, title};
@@ -12,7 +13,7 @@ use crate::api::{OnCordon, names};
 use crate::metallb::{STATUS_NAMESPACE, STATUS_NODE, STATUS_SERVICE};
 use crate::plan::neighbours::{metallb_ranges, selects_pool};
 use crate::plan::pool::owned_pool;
-use crate::world::{InterfaceFailure, Key, SpeakerState};
+use crate::world::{InterfaceFailure, Key, SpeakerState, World};
 
 pub(super) const RULES: &[(&str, &str)] = &[
     (
@@ -271,11 +272,45 @@ fn cordon(facts: &Facts<'_>, found: &mut Findings) {
 /// MetalLB's chart has the alert, and from 0.15 on a way to leave pools out.
 fn alert(facts: &Facts<'_>, found: &mut Findings) {
     const ALERT: &str = "MetalLBAddressPoolExhausted";
-    let world = facts.world;
-    let full = world.ip_address_pools.iter().find(|(_, stored)| {
-        let Some(pool) = stored.valid() else {
-            return false;
-        };
+    let mut full = None;
+    for object in facts.of_kind("PrometheusRule") {
+        let groups = object["spec"]["groups"].as_array().into_iter().flatten();
+        let rules = groups.flat_map(|g| g["rules"].as_array().into_iter().flatten());
+        let mut expressions = rules
+            .filter(|rule| rule["alert"] == ALERT)
+            .filter_map(|rule| rule["expr"].as_str());
+        let fires_for = expressions.find_map(|expression| {
+            let matchers = pool_matchers(expression)?;
+            let full = full.get_or_insert_with(|| full_pools(facts.world));
+            full.iter()
+                .find(|pool| match_pool(&matchers, pool))
+                .copied()
+        });
+        if let Some(pool) = fires_for {
+            found.add(
+                Severity::Info,
+                "alert-of-full-pools",
+                title(object),
+                format!(
+                    "its alert {ALERT} fires for IPAddressPool {pool} of l2lb, which is full by \
+                     design"
+                ),
+                format!(
+                    "set prometheus.prometheusRule.addressPoolExhausted.excludePools (and that of \
+                     addressPoolUsage) to {} in MetalLB's chart, which has it from 0.15 on; before, \
+                     set enabled to false there; l2lb has alerts of its own",
+                    names::IP_ADDRESS_POOLS
+                ),
+            );
+        }
+    }
+}
+
+/// Our IPAddressPools of which every address is in use.
+fn full_pools(world: &World) -> Vec<&str> {
+    let pools = world.ip_address_pools.iter();
+    let full = pools.filter_map(|(name, stored)| {
+        let pool = stored.valid()?;
         let ranges = metallb_ranges(&pool.spec);
         let each = ranges
             .ranges()
@@ -283,27 +318,70 @@ fn alert(facts: &Facts<'_>, found: &mut Findings) {
             .map(crate::address::AddressRange::len);
         let size = each.fold(0u128, u128::saturating_add);
         let used = world.held().filter(|a| ranges.contains(*a)).count();
-        owned_pool(&pool.metadata).is_some() && u128::try_from(used).is_ok_and(|used| used == size)
+        let is_full = u128::try_from(used).is_ok_and(|used| used == size);
+        (owned_pool(&pool.metadata).is_some() && is_full).then_some(name.as_str())
     });
-    let Some((full, _)) = full else { return };
-    for object in facts.of_kind("PrometheusRule") {
-        let groups = object["spec"]["groups"].as_array().into_iter().flatten();
-        let mut rules = groups.flat_map(|g| g["rules"].as_array().into_iter().flatten());
-        let fires = rules.any(|r| {
-            r["alert"] == ALERT && r["expr"].as_str().is_some_and(|e| !e.contains("pool!"))
-        });
-        if fires {
-            found.add(
-                Severity::Info,
-                "alert-of-full-pools",
-                title(object),
-                format!(
-                    "its alert {ALERT} is for every pool, and fires for IPAddressPool {full} of \
-                         l2lb, which is full by design"
-                ),
-                "set prometheus.prometheusRule.addressPoolExhausted.excludePools (and that of \
-                 addressPoolUsage) to l2lb-.* in MetalLB's chart; l2lb has alerts of its own",
-            );
+    full.collect()
+}
+
+/// What an expression of PromQL asks of the label `pool`: whether it shall
+/// match, and what; `None` when that cannot be judged.
+fn pool_matchers(expression: &str) -> Option<Vec<(bool, Regex)>> {
+    let matchers = Regex::new(r#"\bpool\s*(=~|!~|!=|=)\s*["'`]([^"'`]*)["'`]"#).ok()?;
+    let matchers = matchers.captures_iter(expression).map(|found| {
+        let (_, [operator, value]) = found.extract();
+        // In Prometheus' strings backslashes are doubled.
+        let value = value.replace("\\\\", "\\");
+        let pattern = if operator.ends_with('~') {
+            value
+        } else {
+            regex::escape(&value)
+        };
+        // They are for the whole value.
+        let pattern = Regex::new(&format!("^(?s:{pattern})$")).ok()?;
+        Some((operator.starts_with('='), pattern))
+    });
+    matchers.collect()
+}
+
+fn match_pool(matchers: &[(bool, Regex)], pool: &str) -> bool {
+    matchers
+        .iter()
+        .all(|(shall, pattern)| pattern.is_match(pool) == *shall)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pools_are_left_out_as_prometheus_does() {
+        let leaves_out = |expression: &str, pool: &str| {
+            pool_matchers(expression).is_none_or(|matchers| !match_pool(&matchers, pool))
+        };
+        let old = "metallb_allocator_addresses_in_use_total >= on(pool) \
+                   metallb_allocator_addresses_total";
+        let new = |excluded: &str| {
+            format!(
+                "metallb_allocator_addresses_in_use_total{{pool!~\"{excluded}\"}} >= \
+                 metallb_allocator_addresses_total"
+            )
+        };
+        let own = names::own_pool_name("shop", "web-0", [203, 0, 113, 7].into());
+        for pool in [names::ip_address_pool_name("edge"), own.clone()] {
+            assert!(!leaves_out(old, &pool));
+            // As the chart has it from 0.15 on when nothing is said.
+            assert!(!leaves_out(&new(""), &pool));
+            assert!(!leaves_out(&new("public"), &pool));
+            assert!(leaves_out(&new(names::IP_ADDRESS_POOLS), &pool));
+            let more = format!("public|{}", names::IP_ADDRESS_POOLS);
+            assert!(leaves_out(&new(&more), &pool));
         }
+        assert!(!leaves_out(&new(names::IP_ADDRESS_POOLS), "public"));
+        assert!(!leaves_out(&new("l2lb-.*"), &own));
+        assert!(leaves_out(&new(r"l2lb\\..*"), &own));
+        assert!(leaves_out(r#"x{pool="public"} > 1"#, &own));
+        assert!(leaves_out(r#"x{pool!="l2lb-edge"} > 1"#, "l2lb-edge"));
+        assert!(leaves_out(&new("("), &own), "it cannot be judged");
     }
 }

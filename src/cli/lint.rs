@@ -72,7 +72,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
         manifests.extend(manifest::read_file(&file).map_err(|e| e.to_string())?);
     }
     let world = if args.from_cluster {
-        cluster::run(async { args.target.connect().await?.world().await })?
+        cluster::run(async { Ok(args.target.connect().await?.world().await?) })?
     } else {
         World::new(
             Timestamp::now(),

@@ -157,11 +157,7 @@ fn completion(shell: clap_complete::Shell) -> String {
 
 /// Prints to standard output; a reader that had enough, as in `| head`, is no error.
 fn print(text: &str) -> Result<(), String> {
-    use std::io::Write;
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.map_err(|e| format!("standard output: {e}")),
-    }
+    output::write(text).map(drop)
 }
 
 #[cfg(test)]

@@ -63,6 +63,7 @@ const VARIATIONS: &[(&str, &[&str])] = &[
             "childServicePolicy.enabled=false",
             "eventPolicy.enabled=false",
             "rbac.aggregate=false",
+            "rbac.operatorRole=false",
             "networkPolicy.enabled=false",
             "uninstall.releasePools=false",
             "crds.install=false",

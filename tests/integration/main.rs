@@ -11,6 +11,7 @@ mod metallb;
 mod plugin;
 mod rebalance;
 mod refusals;
+mod rights;
 mod schema;
 mod steady;
 mod stored;
@@ -122,6 +123,14 @@ fn main() -> ExitCode {
         harness::trial("plugin_compares", api(), plugin::compares),
         harness::trial("plugin_drains", api(), plugin::drains),
         harness::trial("plugin_watches", api(), plugin::watches),
+        harness::trial(
+            "plugin_rights",
+            LabConfig {
+                tools: vec!["helm".to_owned()],
+                ..LabConfig::api_only()
+            },
+            rights::of_people,
+        ),
         harness::trial("deletion_background", api(), leaving::background),
         harness::trial(
             "deletion_foreground",

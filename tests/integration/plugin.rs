@@ -26,14 +26,15 @@ async fn answer(cluster: &Cluster, args: &[&str]) -> Result<(i32, Value)> {
     Ok((code, value))
 }
 
-/// Three nodes, and a load balancer on each, whose pods run on node-1.
-async fn prepared(lab: Lab) -> Result<Cluster> {
+/// Three nodes.
+pub async fn prepared(lab: Lab) -> Result<Cluster> {
     let cluster = Cluster::new(lab).await?;
     cluster.nodes(["node-1", "node-2", "node-3"]).await?;
     Ok(cluster)
 }
 
-async fn served(cluster: &Cluster) -> Result<()> {
+/// A load balancer `shop/web` that is announced.
+pub async fn served(cluster: &Cluster) -> Result<()> {
     cluster.pool("203.0.113.0/28").await?;
     cluster.load_balancer("web").await?;
     cluster.slots("shop", "web", 3).await?;
@@ -354,5 +355,11 @@ pub async fn watches(lab: Lab) -> Result<()> {
         .context("the change is not shown")??;
     ensure!(state(&view, "node-1") == "Serving", "{view:#}");
     ensure!(program.try_wait()?.is_none(), "it has ended");
+
+    // As with `| head -1`: nobody reads on, and nothing changes.
+    drop(stream);
+    let status = timeout(Duration::from_secs(10), program.wait()).await;
+    let status = status.context("it goes on without a reader")??;
+    ensure!(status.success(), "it ends with {status}");
     Ok(())
 }

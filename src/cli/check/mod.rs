@@ -65,9 +65,23 @@ struct Unread<'a> {
     why: &'a str,
 }
 
+/// The rules, for a program.
+#[derive(Serialize)]
+struct Rules<'a> {
+    rules: &'a [Rule],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Rule {
+    family: &'static str,
+    rule: &'static str,
+    finds_that: &'static str,
+}
+
 pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     if args.rules {
-        super::print(&rules())?;
+        super::print(&rules(args.output)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut snapshot = cluster::run(async { read::snapshot(&args.target.connect().await?).await })?;
@@ -89,21 +103,23 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     })
 }
 
-fn rules() -> String {
-    let rows: Vec<[String; 3]> = RULES
+fn rules(output: Plain) -> Result<String, String> {
+    let rules: Vec<Rule> = RULES
         .iter()
         .flat_map(|(family, rules)| {
-            let row = |(name, about): &(&str, &str)| {
-                [
-                    (*family).to_owned(),
-                    (*name).to_owned(),
-                    (*about).to_owned(),
-                ]
-            };
-            rules.iter().map(row)
+            rules.iter().map(move |(rule, finds_that)| Rule {
+                family,
+                rule,
+                finds_that,
+            })
         })
         .collect();
-    super::table::table(["FAMILY", "RULE", "FINDS THAT"], &rows)
+    if let Some(text) = Format::from(output).of_program(&Rules { rules: &rules })? {
+        return Ok(text);
+    }
+    let row = |r: &Rule| [r.family, r.rule, r.finds_that].map(str::to_owned);
+    let rows: Vec<[String; 3]> = rules.iter().map(row).collect();
+    Ok(super::table::table(["FAMILY", "RULE", "FINDS THAT"], &rows))
 }
 
 fn shown(
@@ -161,7 +177,26 @@ fn shown(
 #[cfg(test)]
 pub(super) fn of_snapshot(args: &Args, snapshot: &Snapshot) -> String {
     if args.rules {
-        return rules();
+        return rules(args.output).unwrap();
     }
     shown(snapshot, &check(snapshot), args.output, (false, None)).unwrap()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_for_programs_too() {
+        let json: serde_json::Value = serde_json::from_str(&rules(Plain::Json).unwrap()).unwrap();
+        let listed = json["rules"].as_array().unwrap();
+        let lines = rules(Plain::Table).unwrap().lines().count();
+        assert_eq!(listed.len() + 1, lines);
+        let first = &listed[0];
+        assert_eq!(first["family"], "addresses");
+        assert_eq!(first["rule"], "node-address-in-pool");
+        assert_eq!(first["findsThat"], "a pool holds an address of a node");
+        let yaml: serde_json::Value = serde_saphyr::from_str(&rules(Plain::Yaml).unwrap()).unwrap();
+        assert_eq!(yaml, json);
+    }
 }

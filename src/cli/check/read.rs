@@ -6,7 +6,7 @@ use kube::core::ApiResource;
 use serde_json::{Value, json};
 
 use crate::check::{KUBE_PROXY, LEASE, LEASE_LABELS, Snapshot, lease_name};
-use crate::cli::cluster::Cluster;
+use crate::cli::cluster::{Cluster, list_all};
 use crate::controller::resource;
 use crate::world::Kind;
 
@@ -249,9 +249,8 @@ async fn list(cluster: &Cluster, place: &Place<'_>) -> Result<Vec<Value>, String
         field_selector: place.fields.clone(),
         ..ListParams::default()
     };
-    match api.list(&params).await {
+    match list_all(&api, params).await {
         Ok(list) => Ok(list
-            .items
             .into_iter()
             .map(|item| {
                 let mut value = json!(item);

@@ -1,6 +1,7 @@
 //! `kubectl l2lb drain` and `undrain`: hand over what a node announces, and
 //! take it back.
 
+mod looks;
 mod progress;
 
 use std::time::{Duration, Instant};
@@ -13,10 +14,8 @@ use serde_json::{Value, json};
 use super::cluster::{self, Cluster, Target};
 use crate::api::names;
 use crate::world::World;
+use looks::Looks;
 use progress::{Leaving, Slot};
-
-/// How often progress is looked at.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// Hands over what a node announces, and waits until nothing of l2lb is pinned
 /// to it or announced by it any more: before maintenance, without cordoning it.
@@ -28,7 +27,8 @@ const LOOK: Duration = Duration::from_millis(500);
 ///
 /// Ends with 0 when the node is empty, with 1 when something stays there, as
 /// where every other balancer node is drained, cordoned or not ready; the
-/// annotation stays as well.
+/// annotation stays as well. An API server that does not answer for a while,
+/// because it goes down with the node, is waited for.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     kubectl l2lb drain node-1\n  \
@@ -64,10 +64,11 @@ pub(super) struct UndrainArgs {
 
 pub(super) fn drain(args: &Args) -> Result<(), String> {
     cluster::run(async {
-        let cluster = args.target.connect().await?;
-        let world = known(&cluster, &args.node).await?;
+        let patience = Duration::from_secs(args.timeout);
+        let (looks, world) = Looks::begin(&args.target, &args.node, patience).await?;
+        ensure_known(&world, &args.node)?;
         let before = Leaving::of(&world, &args.node);
-        annotate(&cluster, &args.node, json!("true")).await?;
+        annotate(looks.cluster(), &args.node, json!("true")).await?;
         if args.no_wait {
             return Ok(());
         }
@@ -75,13 +76,13 @@ pub(super) fn drain(args: &Args) -> Result<(), String> {
         if there == 0 {
             return super::print(&format!("node {} announces nothing of l2lb\n", args.node));
         }
-        leave(args, &cluster, world, before).await
+        leave(args, looks, world, before).await
     })
 }
 
 async fn leave(
     args: &Args,
-    cluster: &Cluster,
+    mut looks: Looks<'_>,
     mut world: World,
     before: Leaving,
 ) -> Result<(), String> {
@@ -89,10 +90,7 @@ async fn leave(
     let started = Instant::now();
     let mut left = before.clone();
     let mut shown = None;
-    loop {
-        if left.going.is_empty() {
-            break;
-        }
+    while !left.going.is_empty() {
         if shown.as_ref() != Some(&left) {
             eprintln!(
                 "{} of {} still on node {node}: {}",
@@ -102,20 +100,22 @@ async fn leave(
             );
             shown = Some(left.clone());
         }
-        if started.elapsed() > Duration::from_secs(args.timeout) {
+        if looks.are_over() {
             return Err(format!(
-                "still on node {node} after {} s: {} ({}); does the controller run, and do \
+                "still on node {node} after {} s: {} ({}){}; does the controller run, and do \
                  MetalLB's speakers? The annotation {}=true stays on the node: kubectl l2lb undrain \
                  {node} takes it away",
                 args.timeout,
                 progress::slots(left.going.len()),
                 first_few(left.going.iter().map(ToString::to_string)),
+                looks.trouble(),
                 names::DRAIN
             ));
         }
-        tokio::time::sleep(LOOK).await;
-        world = cluster.world().await?;
-        left = Leaving::of(&world, node);
+        if let Some(seen) = looks.again().await {
+            left = Leaving::of(&seen, node);
+            world = seen;
+        }
     }
     let stayed: Vec<String> = left
         .staying
@@ -150,41 +150,45 @@ pub(super) fn undrain(args: &UndrainArgs) -> Result<(), String> {
     let args = &args.args;
     let node = &args.node;
     cluster::run(async {
-        let cluster = args.target.connect().await?;
-        known(&cluster, node).await?;
-        annotate(&cluster, node, Value::Null).await?;
+        let patience = Duration::from_secs(args.timeout);
+        let (mut looks, world) = Looks::begin(&args.target, node, patience).await?;
+        ensure_known(&world, node)?;
+        annotate(looks.cluster(), node, Value::Null).await?;
         if args.no_wait {
             return Ok(());
         }
-        let started = Instant::now();
+        let mut away = progress::returning(&world, node).0;
         let mut shown = None;
         loop {
-            let world = cluster.world().await?;
-            if let Some(why) = progress::unfit(&world, node) {
-                return Err(format!("the node is not drained any more, but {why}"));
+            if let Some(world) = looks.again().await {
+                if let Some(why) = progress::unfit(&world, node) {
+                    return Err(format!("the node is not drained any more, but {why}"));
+                }
+                let (missing, back) = progress::returning(&world, node);
+                if missing.is_empty() {
+                    return super::print(&format!(
+                        "node {node} announces {} of its own again\n",
+                        progress::slots(back.len())
+                    ));
+                }
+                if shown != Some(missing.len()) {
+                    eprintln!(
+                        "{} of {} not back on node {node} yet: {}",
+                        missing.len(),
+                        progress::slots(missing.len() + back.len()),
+                        first_few(missing.iter().map(|s| s.service.to_string()))
+                    );
+                    shown = Some(missing.len());
+                }
+                away = missing;
             }
-            let (away, back) = progress::returning(&world, node);
-            if away.is_empty() {
-                return super::print(&format!(
-                    "node {node} announces {} of its own again\n",
-                    progress::slots(back.len())
-                ));
-            }
-            if shown != Some(away.len()) {
-                eprintln!(
-                    "{} of {} not back on node {node} yet: {}",
-                    away.len(),
-                    progress::slots(away.len() + back.len()),
-                    first_few(away.iter().map(|s| s.service.to_string()))
-                );
-                shown = Some(away.len());
-            }
-            if started.elapsed() > Duration::from_secs(args.timeout) {
+            if looks.are_over() {
                 return Err(format!(
-                    "{} not back on node {node} after {} s: kubectl l2lb why {} says more of the \
-                     first",
+                    "{} not back on node {node} after {} s{}: kubectl l2lb why {} says more of \
+                     the first",
                     progress::slots(away.len()),
                     args.timeout,
+                    looks.trouble(),
                     away.first().map_or("ADDRESS", |s| s
                         .addresses
                         .split(' ')
@@ -192,16 +196,14 @@ pub(super) fn undrain(args: &UndrainArgs) -> Result<(), String> {
                         .unwrap_or_default())
                 ));
             }
-            tokio::time::sleep(LOOK).await;
         }
     })
 }
 
-/// The world, if it has the node.
-async fn known(cluster: &Cluster, node: &str) -> Result<World, String> {
-    let world = cluster.world().await?;
+/// Fails if there is no such node.
+fn ensure_known(world: &World, node: &str) -> Result<(), String> {
     if world.nodes.contains_key(node) {
-        return Ok(world);
+        return Ok(());
     }
     let names = first_few(world.nodes.keys().cloned());
     Err(format!("there is no node {node} (there are: {names})"))

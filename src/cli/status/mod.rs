@@ -10,8 +10,8 @@ use crossterm::cursor::MoveTo;
 use crossterm::execute;
 use crossterm::terminal::{Clear, ClearType};
 
-use super::cluster::{self, Cluster, Target};
-use super::output::Format;
+use super::cluster::{self, Cluster, Target, Unread, Unreadable};
+use super::output::{self, Format};
 use super::table::takes_colour;
 use crate::world::World;
 use tables::Look;
@@ -24,6 +24,9 @@ use view::{Scope, View};
 /// Home, address and announcer are as the cluster has them now; phases and
 /// conditions are what the controller said last. SINCE needs MetalLB 0.16 or
 /// later. Of the nodes, what is counted is what is shown: with -A everything.
+///
+/// Whoever may only read load balancers sees what the controller reported of
+/// them last, and which kinds could not be looked at.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Phases: Announced (at home), FailedOver (a standby announces, because home cannot), Draining (a \
@@ -67,23 +70,90 @@ impl Args {
     }
 }
 
+/// A cluster, as far as it may be read.
+struct Seen {
+    world: World,
+    /// What may not be; if anything, the world has load balancers and perhaps
+    /// pools alone.
+    forbidden: Vec<Unread>,
+}
+
+impl Seen {
+    /// Reads what may be read.
+    async fn first(cluster: &Cluster, scope: &Scope) -> Result<Self, String> {
+        let forbidden = match cluster.world().await {
+            Ok(world) => {
+                return Ok(Self {
+                    world,
+                    forbidden: Vec::new(),
+                });
+            }
+            Err(Unreadable::Forbidden(unread)) => unread,
+            Err(failed) => return Err(failed.into()),
+        };
+        let world = reports(cluster, scope).await?;
+        Ok(Self { world, forbidden })
+    }
+
+    /// Reads the same anew.
+    async fn again(&self, cluster: &Cluster, scope: &Scope) -> Result<Self, String> {
+        let world = if self.forbidden.is_empty() {
+            cluster.world().await?
+        } else {
+            reports(cluster, scope).await?
+        };
+        Ok(Self {
+            world,
+            forbidden: self.forbidden.clone(),
+        })
+    }
+
+    fn view(&self, scope: &Scope) -> View {
+        if self.forbidden.is_empty() {
+            View::of(&self.world, scope)
+        } else {
+            View::reported(&self.world, scope, self.forbidden.clone())
+        }
+    }
+}
+
+async fn reports(cluster: &Cluster, scope: &Scope) -> Result<World, String> {
+    let namespace = scope.namespace.as_deref();
+    let read = cluster.reports(namespace).await;
+    read.map_err(|why| match (why, namespace) {
+        (Unreadable::Forbidden(unread), None) => format!(
+            "you may not read {} of every namespace: name one with -n",
+            cluster::kinds(&unread)
+        ),
+        (Unreadable::Forbidden(unread), Some(namespace)) => format!(
+            "you may not read {} in namespace {namespace}",
+            cluster::kinds(&unread)
+        ),
+        (failed, _) => failed.into(),
+    })
+}
+
 pub(super) fn run(args: &Args) -> Result<(), String> {
     cluster::run(async {
         let cluster = args.target.connect().await?;
         let scope = args.scope(&cluster.namespace);
-        let world = cluster.world().await?;
+        let seen = Seen::first(&cluster, &scope).await?;
         if let Some(name) = &args.name
-            && !world.load_balancers.keys().any(|key| scope.holds(key))
+            && !seen.world.load_balancers.keys().any(|key| scope.holds(key))
         {
             let namespace = scope.namespace.unwrap_or_default();
             return Err(format!("there is no L2LoadBalancer {namespace}/{name}"));
         }
         if args.watch {
-            watch(args, &cluster, &scope, world).await
+            // While nothing changes nothing is written, which would tell.
+            tokio::select! {
+                ended = watch(args, &cluster, &scope, seen) => ended,
+                () = output::reader_left() => Ok(()),
+            }
         } else {
             super::print(&shown(
-                &View::of(&world, &scope),
-                &world,
+                &seen.view(&scope),
+                &seen.world,
                 args.output,
                 takes_colour(),
             )?)
@@ -104,35 +174,40 @@ fn shown(view: &View, world: &World, format: Format, colour: bool) -> Result<Str
     Ok(tables::text(view, look))
 }
 
+/// Shows it again and again, until nobody reads it any more.
 async fn watch(
     args: &Args,
     cluster: &Cluster,
     scope: &Scope,
-    mut world: World,
+    mut seen: Seen,
 ) -> Result<(), String> {
     let redraw =
         std::io::stdout().is_terminal() && matches!(args.output, Format::Table | Format::Wide);
     let mut last = None;
     loop {
-        let view = View::of(&world, scope);
+        let view = seen.view(scope);
+        let mut text = String::new();
         if redraw {
-            let text = shown(&view, &world, args.output, takes_colour())?;
             execute!(std::io::stdout(), MoveTo(0, 0), Clear(ClearType::All))
                 .map_err(|e| format!("standard output: {e}"))?;
-            super::print(&text)?;
-        } else if last.as_ref() != Some(&view) {
-            if last.is_some() && matches!(args.output, Format::Table | Format::Wide) {
-                super::print("\n")?;
-            } else if last.is_some() && args.output == Format::Yaml {
-                super::print("---\n")?;
+        } else if last.is_some() {
+            text += match args.output {
+                Format::Table | Format::Wide => "\n",
+                Format::Yaml => "---\n",
+                Format::Json => "",
+            };
+        }
+        if redraw || last.as_ref() != Some(&view) {
+            text += &shown(&view, &seen.world, args.output, takes_colour())?;
+            if !output::write(&text)? {
+                return Ok(());
             }
-            super::print(&shown(&view, &world, args.output, takes_colour())?)?;
             last = Some(view);
         }
-        world = loop {
+        seen = loop {
             tokio::time::sleep(Duration::from_secs(args.interval)).await;
-            match cluster.world().await {
-                Ok(world) => break world,
+            match seen.again(cluster, scope).await {
+                Ok(seen) => break seen,
                 // An API server may be away for a while.
                 Err(message) => eprintln!("error: {message}"),
             }

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::view::{LoadBalancer, Node, Pool, Problem, Slot, View};
 use crate::api::SlotPhase;
 use crate::cli::age;
+use crate::cli::cluster::kinds;
 use crate::cli::table::{Cell, Tone, draw};
 
 /// How tables are drawn.
@@ -244,6 +245,13 @@ fn sentences(view: &View) -> String {
         text += &format!(
             "{}/{}: the controller has not judged this spec yet; does it run?\n",
             lb.namespace, lb.name
+        );
+    }
+    if !view.not_looked_at.is_empty() {
+        text += &format!(
+            "what is shown is what the controller reported last; not looked at, as you may not \
+             read it: {}\n",
+            kinds(&view.not_looked_at)
         );
     }
     text

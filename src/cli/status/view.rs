@@ -1,11 +1,13 @@
 //! What `status` shows, out of a world.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::api::{FamilyCount, L2LoadBalancer, SlotPhase, SlotStatus, names};
+use crate::cli::cluster::Unread;
 use crate::plan::outlook::{NodeState, Outlook};
 use crate::world::{Child, Key, Stored, World};
 
@@ -36,6 +38,10 @@ pub(super) struct View {
     pub load_balancers: Vec<LoadBalancer>,
     pub pools: Vec<Pool>,
     pub nodes: Vec<Node>,
+    /// What may not be read. If anything: slots are as the controller reported
+    /// them last, and there are no nodes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_looked_at: Vec<Unread>,
 }
 
 /// A load balancer.
@@ -123,35 +129,61 @@ impl View {
             .load_balancers
             .iter()
             .filter(|(key, _)| scope.holds(key))
-            .map(|(key, stored)| load_balancer(world, &outlook, key, stored))
-            .collect();
-        let used: BTreeSet<&str> = load_balancers.iter().map(|lb| lb.pool.as_str()).collect();
-        let pools = world
-            .pools
-            .iter()
-            .filter(|(name, _)| scope.is_everything() || used.contains(name.as_str()))
-            .map(|(name, stored)| pool(name, stored))
+            .map(|(key, stored)| {
+                let none = BTreeMap::new();
+                let children = world.children.get(key).unwrap_or(&none);
+                let slots = slots(world, &outlook, children, reports(stored));
+                load_balancer(key, stored, slots)
+            })
             .collect();
         let nodes = nodes(&outlook, scope, &load_balancers);
         Self {
+            pools: pools(world, scope, &load_balancers),
             load_balancers,
-            pools,
             nodes,
+            not_looked_at: Vec::new(),
+        }
+    }
+
+    /// What the controller reported last, where other objects may not be read.
+    pub fn reported(world: &World, scope: &Scope, not_looked_at: Vec<Unread>) -> Self {
+        let load_balancers: Vec<LoadBalancer> = world
+            .load_balancers
+            .iter()
+            .filter(|(key, _)| scope.holds(key))
+            .map(|(key, stored)| {
+                let reports = reports(stored).iter();
+                let slots = reports.filter_map(|s| Some((number(s)?, slot_reported(s))));
+                load_balancer(key, stored, slots.collect())
+            })
+            .collect();
+        Self {
+            pools: pools(world, scope, &load_balancers),
+            load_balancers,
+            nodes: Vec::new(),
+            not_looked_at,
         }
     }
 }
 
-fn load_balancer(
+/// What the controller said last of the slots of a load balancer.
+fn reports(stored: &Stored<L2LoadBalancer>) -> &[SlotStatus] {
+    let status = stored.valid().and_then(|lb| lb.status.as_ref());
+    status.map_or(&[], |s| &s.slots)
+}
+
+/// The number of a slot that is reported.
+fn number(status: &SlotStatus) -> Option<u32> {
+    let (_, number) = status.service.rsplit_once('-')?;
+    number.parse().ok()
+}
+
+fn slots(
     world: &World,
     outlook: &Outlook,
-    key: &Key,
-    stored: &Stored<L2LoadBalancer>,
-) -> LoadBalancer {
-    let valid = stored.valid();
-    let status = valid.and_then(|lb| lb.status.as_ref());
-    let reported = status.map_or(&[][..], |s| &s.slots);
-    let none = BTreeMap::new();
-    let children = world.children.get(key).unwrap_or(&none);
+    children: &BTreeMap<u32, Arc<Child>>,
+    reported: &[SlotStatus],
+) -> BTreeMap<u32, Slot> {
     let mut slots: BTreeMap<u32, Slot> = children
         .iter()
         .map(|(number, child)| {
@@ -159,23 +191,40 @@ fn load_balancer(
             (*number, slot(world, outlook, child, status))
         })
         .collect();
-    // What the controller reports and has no Service: it cannot be made.
     for status in reported {
-        let number = status.service.rsplit_once('-').map(|(_, n)| n.parse());
-        if let Some(Ok(number)) = number {
+        if let Some(number) = number(status) {
+            // It has no Service: it cannot be made, and nobody announces it.
             slots.entry(number).or_insert_with(|| Slot {
-                service: status.service.clone(),
-                home: status.node.clone(),
-                pin: String::new(),
                 announced_by: Vec::new(),
-                announced_since: None,
-                addresses: status.addresses.clone(),
-                phase: status.phase,
-                heir: None,
-                message: status.message.clone(),
+                ..slot_reported(status)
             });
         }
     }
+    slots
+}
+
+/// A slot of which the report alone is known.
+fn slot_reported(status: &SlotStatus) -> Slot {
+    Slot {
+        service: status.service.clone(),
+        home: status.node.clone(),
+        pin: String::new(),
+        announced_by: status.announced_by.clone().into_iter().collect(),
+        announced_since: None,
+        addresses: status.addresses.clone(),
+        phase: status.phase,
+        heir: None,
+        message: status.message.clone(),
+    }
+}
+
+fn load_balancer(
+    key: &Key,
+    stored: &Stored<L2LoadBalancer>,
+    slots: BTreeMap<u32, Slot>,
+) -> LoadBalancer {
+    let valid = stored.valid();
+    let status = valid.and_then(|lb| lb.status.as_ref());
     let conditions = match stored {
         Stored::Valid(_) => status.map_or(&[][..], |s| &s.conditions),
         Stored::Broken { conditions, .. } => conditions,
@@ -242,6 +291,14 @@ fn problems(conditions: &[Condition]) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// The pools that the load balancers use; all of them where everything is shown.
+fn pools(world: &World, scope: &Scope, load_balancers: &[LoadBalancer]) -> Vec<Pool> {
+    let used: BTreeSet<&str> = load_balancers.iter().map(|lb| lb.pool.as_str()).collect();
+    let shown = |name: &str| scope.is_everything() || used.contains(name);
+    let pools = world.pools.iter().filter(|(name, _)| shown(name));
+    pools.map(|(name, stored)| pool(name, stored)).collect()
 }
 
 fn pool(name: &str, stored: &Stored<crate::api::L2AddressPool>) -> Pool {
@@ -313,3 +370,6 @@ fn nodes(outlook: &Outlook, scope: &Scope, load_balancers: &[LoadBalancer]) -> V
     nodes.sort_by(|a, b| a.name.cmp(&b.name));
     nodes
 }
+
+#[cfg(test)]
+mod tests;
