@@ -11,6 +11,7 @@ pub mod api;
 pub mod check;
 pub mod cli;
 pub mod controller;
+mod duration;
 pub mod external_dns;
 pub mod manifest;
 pub mod metallb;

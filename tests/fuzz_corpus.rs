@@ -49,6 +49,14 @@ fn ranges() {
 }
 
 #[test]
+fn durations() {
+    for input in corpus("duration") {
+        fuzz::duration(&input);
+        neighbours(&input).for_each(|n| fuzz::duration(&n));
+    }
+}
+
+#[test]
 fn reviews() {
     for input in corpus("review") {
         fuzz::review(&input);
@@ -57,6 +65,11 @@ fn reviews() {
 }
 
 proptest! {
+    #[test]
+    fn any_text_as_a_duration(text in "([-+]?[0-9]{0,24}(\\.[0-9]{0,24})?(ns|us|ms|s|m|h|d| )?){0,4}") {
+        fuzz::duration(text.as_bytes());
+    }
+
     #[test]
     fn any_text_as_a_range(text in "[0-9a-f:./ -]{0,40}") {
         fuzz::range(text.as_bytes());

@@ -35,6 +35,15 @@ impl Family {
         }
     }
 
+    /// The one that it is not.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::IPv4 => Self::IPv6,
+            Self::IPv6 => Self::IPv4,
+        }
+    }
+
     /// The text in `ipFamilies`.
     pub fn as_str(self) -> &'static str {
         match self {

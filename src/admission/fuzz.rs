@@ -1,6 +1,7 @@
 //! What fuzzing checks, here so that the corpus is replayed by ordinary tests.
 
 use crate::address::{AddressRange, Family, RangeSet};
+use crate::duration;
 use crate::metallb::Capabilities;
 use crate::plan;
 use crate::world::{Options, World};
@@ -34,6 +35,19 @@ pub fn range(data: &[u8]) {
     assert_eq!(rest.plus([AddressRange::single(range.first())]), set);
     for family in Family::BOTH {
         assert!(set.count_buggy(family) <= set.len(family));
+    }
+}
+
+/// Reads a duration, and checks that it means the same when it is written in
+/// the smallest unit.
+pub fn duration(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    if let Ok(read) = duration::parse(text) {
+        assert!(!read.is_negative(), "{text:?} is read as {read}");
+        let again = duration::parse(&format!("{}ns", read.as_nanos()));
+        assert_eq!(again, Ok(read), "{text:?}");
     }
 }
 

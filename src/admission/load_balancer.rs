@@ -22,9 +22,18 @@ pub(super) fn judge(worlds: &Worlds, candidate: &Candidate) -> Vec<Draft> {
     let key = candidate.object.object().key;
     let mut drafts = Vec::new();
     let mut before = Vec::new();
-    if let Some(Observed::LoadBalancer(Stored::Valid(old))) = &candidate.old {
+    let old = match &candidate.old {
+        Some(Observed::LoadBalancer(Stored::Valid(old))) => Some(old),
+        _ => None,
+    };
+    if let Some(old) = old {
         before = findings(&worlds.before, &key, old);
         drafts.extend(shape::unchanged(object, old));
+    }
+    if let Some(draft) = shape::other_family(&worlds.after, &key, object, old.map(|o| &**o))
+        && drafts.iter().all(|d| d.field != draft.field)
+    {
+        drafts.push(draft);
     }
     let appraisal = appraisal::appraise(&worlds.after, &object.spec.address_pool);
     let after = findings_with(&worlds.after, &key, object, &appraisal);

@@ -27,8 +27,8 @@ condition_types! {
     AddressesAllocated = "AddressesAllocated",
     /// Every address is announced by its home, with a standby behind it.
     Pinned = "Pinned",
-    /// Every allocated address has a live announcer. On a pool: it is accepted
-    /// and configured.
+    /// Every allocated address has a live announcer, and no Service waits for its
+    /// first one. On a pool: it is accepted and configured.
     Ready = "Ready",
     /// On a pool: MetalLB has been given its IPAddressPool.
     Configured = "Configured",
@@ -71,7 +71,7 @@ reasons! {
     PoolTerminating,
     /// The pool's namespaceSelector does not select this namespace.
     NamespaceNotAllowed,
-    /// The pool overlaps another pool, a MetalLB pool, a node or the Service network.
+    /// The pool overlaps another pool, a MetalLB pool or the Service network.
     AddressOverlap,
     /// A BGPAdvertisement would make MetalLB refuse its whole configuration.
     BGPAdvertisementConflict,
@@ -85,9 +85,9 @@ reasons! {
     NameTaken,
     /// No node matches both node selectors.
     NoNodes,
-    /// A node cannot be told apart by its label kubernetes.io/hostname.
+    /// Nodes cannot be told apart by their label kubernetes.io/hostname.
     NodeNotIdentifiable,
-    /// The pool has fewer free addresses than are needed.
+    /// The pool has fewer free addresses than are needed; the message says who has the others.
     AddressesExhausted,
     /// An address asked for is outside the pool, excluded or held by another.
     AddressUnavailable,

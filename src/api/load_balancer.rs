@@ -9,6 +9,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rules;
 use crate::address::Family;
 
 /// Orders one LoadBalancer Service for each balancer node, each with an
@@ -52,9 +53,12 @@ pub struct L2LoadBalancerSpec {
     /// Nodes that get an address each, out of the pool's nodes. Absent: all of
     /// the pool's nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = rules::bounded_selector)]
     pub node_selector: Option<LabelSelector>,
 
-    /// At most this many nodes get an address; those with the fewest homes are taken.
+    /// At most this many nodes get an address: those that can announce it now
+    /// come first, and among them those with the fewest homes. A node that has
+    /// an address keeps it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10000), extend("format" = "int32"))]
     pub max_nodes: Option<u32>,
@@ -64,7 +68,10 @@ pub struct L2LoadBalancerSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 128), inner(length(min = 2, max = 45)))]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
-    #[x_kube(validation = Rule::new("self.all(a, isIP(a))").message("each of addresses is a single IPv4 or IPv6 address"))]
+    #[x_kube(
+        validation = Rule::new("self.all(a, isIP(a))").message("each of addresses is a single IPv4 or IPv6 address"),
+        validation = rules::host_addresses("addresses"),
+    )]
     pub addresses: Vec<String>,
 
     /// How long the address of a node that has left keeps working, on a
@@ -170,13 +177,13 @@ pub struct ServiceSpec {
     /// Labels for each Service. Keys of this project, MetalLB and ExternalDNS are refused.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
-    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('l2lb.io/') && !k.startsWith('metallb.io/') && !k.startsWith('metallb.universe.tf/') && !k.startsWith('external-dns.') && k != 'app.kubernetes.io/managed-by')").message("labels of l2lb.io, metallb.io, metallb.universe.tf, external-dns and app.kubernetes.io/managed-by are set by the controllers alone"))]
+    #[x_kube(validation = rules::no_reserved_key("labels", ""))]
     pub labels: BTreeMap<String, String>,
 
     /// Annotations for each Service. Keys of this project, MetalLB and ExternalDNS are refused.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
-    #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('l2lb.io/') && !k.startsWith('metallb.io/') && !k.startsWith('metallb.universe.tf/') && !k.startsWith('external-dns.') && k != 'app.kubernetes.io/managed-by')").message("annotations of l2lb.io, metallb.io, metallb.universe.tf, external-dns and app.kubernetes.io/managed-by are set by the controllers alone; for a name use spec.dns"))]
+    #[x_kube(validation = rules::no_reserved_key("annotations", "; for a name use spec.dns"))]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -296,7 +303,8 @@ pub struct L2LoadBalancerStatus {
     #[serde(default)]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["service"]))]
     pub slots: Vec<SlotStatus>,
-    /// `Accepted`, `AddressesAllocated`, `Pinned` and `Ready`.
+    /// `Accepted`, `AddressesAllocated`, `Pinned`, `Ready` and, with
+    /// `spec.dns`, `DNSPublished`.
     #[serde(default)]
     #[schemars(length(max = 16))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]

@@ -9,6 +9,7 @@ pub mod condition;
 pub mod load_balancer;
 pub mod names;
 pub mod pool;
+mod rules;
 
 pub use condition::{ConditionType, Reason};
 pub use load_balancer::{

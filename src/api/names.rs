@@ -36,9 +36,9 @@ pub const TRAFFIC_POLICY: &str = "l2lb.io/traffic-policy";
 /// The selector of what has that label.
 pub const LOCAL_SELECTOR: &str = "l2lb.io/traffic-policy=Local";
 
-/// On a child Service: hash of what the L2LoadBalancer asks of every child.
-/// It changes when a field is taken out of the spec, which a comparison of
-/// the wanted fields with the present ones would not see.
+/// On a child Service, IPAddressPool and L2Advertisement: hash of what was
+/// wanted. It changes when a field is taken out, which a comparison of the
+/// wanted fields with the present ones would not see.
 pub const TEMPLATE: &str = "l2lb.io/template";
 /// On a child Service: when a slot whose home left is deleted, RFC 3339.
 pub const RETIRE_AT: &str = "l2lb.io/retire-at";
@@ -67,13 +67,13 @@ pub const EXCLUDE_NODE: &str = "node.kubernetes.io/exclude-from-external-load-ba
 pub const HOSTNAME: &str = "kubernetes.io/hostname";
 
 /// Prefixes of label and annotation keys that a tenant may not set on the
-/// children: they steer MetalLB, ExternalDNS or this controller.
-pub const RESERVED_PREFIXES: [&str; 5] = [
+/// children: they steer MetalLB, ExternalDNS or this controller. ExternalDNS
+/// takes another prefix by a flag, so that all that look like its own are meant.
+pub const RESERVED_PREFIXES: [&str; 4] = [
     "l2lb.io/",
     "metallb.io/",
     "metallb.universe.tf/",
-    "external-dns.alpha.kubernetes.io/",
-    "external-dns.kubernetes.io/",
+    "external-dns.",
 ];
 
 /// Longest name of an L2LoadBalancer: a Service's name ends at 63 characters
@@ -210,6 +210,8 @@ mod tests {
     fn reserved_keys() {
         assert!(is_reserved_key("metallb.io/loadBalancerIPs"));
         assert!(is_reserved_key(MANAGED_BY));
+        assert!(is_reserved_key("external-dns.alpha.kubernetes.io/hostname"));
+        assert!(is_reserved_key("external-dns.example.org/hostname"));
         assert!(!is_reserved_key("app.kubernetes.io/name"));
     }
 }

@@ -5,6 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rules;
 use crate::address::Family;
 
 /// A range of public addresses on one L2 segment, and who may use it.
@@ -43,8 +44,10 @@ pub struct L2AddressPoolSpec {
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     #[x_kube(
         validation = Rule::new("self.all(a, isCIDR(a) || isIP(a) || (a.split('-').size() == 2 && a.split('-').all(p, isIP(p.trim()))))").message("each of addresses is a CIDR (203.0.113.0/28), a range (203.0.113.10-203.0.113.40) or a single address"),
-        validation = Rule::new("self.all(a, !isCIDR(a) || cidr(a) == cidr(a).masked())").message("a CIDR in addresses has bits set behind its prefix: write the network itself, as in 203.0.113.0/28, or a range"),
-        validation = Rule::new("self.all(a, a.split('-').size() != 2 || !a.split('-').all(p, isIP(p.trim())) || ip(a.split('-')[0].trim()).family() == ip(a.split('-')[1].trim()).family())").message("both ends of a range in addresses are of one family"),
+        validation = rules::no_host_bits("addresses"),
+        validation = rules::one_family("addresses"),
+        validation = rules::host_addresses("addresses"),
+        validation = rules::host_networks("addresses"),
     )]
     pub addresses: Vec<String>,
 
@@ -55,6 +58,10 @@ pub struct L2AddressPoolSpec {
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     #[x_kube(
         validation = Rule::new("self.all(a, isCIDR(a) || isIP(a) || (a.split('-').size() == 2 && a.split('-').all(p, isIP(p.trim()))))").message("each of excludedAddresses is a CIDR, a range or a single address"),
+        validation = rules::no_host_bits("excludedAddresses"),
+        validation = rules::one_family("excludedAddresses"),
+        validation = rules::host_addresses("excludedAddresses"),
+        validation = rules::host_networks("excludedAddresses"),
     )]
     pub excluded_addresses: Vec<String>,
 
@@ -65,6 +72,7 @@ pub struct L2AddressPoolSpec {
 
     /// Nodes that are attached to this segment. Absent: every node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = rules::bounded_selector)]
     pub node_selector: Option<LabelSelector>,
 
     /// Network interfaces that announce the addresses. Absent: all.
@@ -75,6 +83,7 @@ pub struct L2AddressPoolSpec {
 
     /// Namespaces whose L2LoadBalancers may use the pool. Absent: every namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = rules::bounded_selector)]
     pub namespace_selector: Option<LabelSelector>,
 
     /// `loadBalancerClass` of the Services of load balancers that name none,
@@ -120,6 +129,11 @@ pub struct FamilyCount {
 }
 
 impl FamilyCount {
+    /// Whether there is none of either family.
+    pub fn is_zero(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// That of one family.
     pub fn of(&self, family: Family) -> i64 {
         match family {
@@ -166,7 +180,13 @@ pub struct L2AddressPoolStatus {
     /// Addresses that Services hold.
     #[serde(default)]
     pub allocated: FamilyCount,
-    /// Addresses that can still be given out.
+    /// Addresses that no Service has and that are kept all the same: for the
+    /// L2LoadBalancer that names them in `spec.addresses`, or because nodes
+    /// have them.
+    #[serde(default, skip_serializing_if = "FamilyCount::is_zero")]
+    pub reserved: FamilyCount,
+    /// Addresses that can still be given out: `capacity` without `allocated`
+    /// and `reserved`.
     #[serde(default)]
     pub free: FamilyCount,
     /// L2LoadBalancers that name this pool.

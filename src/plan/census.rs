@@ -225,7 +225,9 @@ fn pool_of(world: &World, name: &str, planned: &super::PoolPlan, tally: &Tally) 
         let held = of(&planned.status.allocated);
         let retiring = of(&tally.retiring).min(held);
         let shares = Shares {
-            free: usable.saturating_sub(held),
+            free: usable
+                .saturating_sub(held)
+                .saturating_sub(of(&planned.status.reserved)),
             allocated: held - retiring,
             retiring,
             excluded: all - usable,

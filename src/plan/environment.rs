@@ -11,7 +11,7 @@ use super::ability::{self, Trouble};
 use super::load_balancer::earlier;
 use super::own_pool::Given;
 use super::pool::PoolView;
-use crate::api::{L2LoadBalancer, OnCordon};
+use crate::api::OnCordon;
 use crate::selector::Selector;
 use crate::world::{Key, Node, Stored, World};
 
@@ -368,11 +368,4 @@ fn read_nodes(world: &World, deadline: &mut Option<Timestamp>) -> Vec<NodeView> 
             }
         })
         .collect()
-}
-
-/// The own selector of a load balancer.
-pub(super) fn own_selector(
-    load_balancer: &L2LoadBalancer,
-) -> Result<Selector, crate::selector::SelectorError> {
-    Selector::parse(load_balancer.spec.node_selector.as_ref())
 }

@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use super::environment::{CandidateSet, Environment, NodeIds, own_selector};
+use super::environment::{CandidateSet, Environment, NodeIds};
 use super::load_balancer::Served;
-use super::pool::Problem;
+use super::pool::PoolView;
+use super::spec;
 use crate::address::Family;
 use crate::api::condition::Verdict;
-use crate::api::{ConditionType, L2LoadBalancer, Reason, names};
-use crate::world::{Key, Stored, World};
+use crate::api::{ConditionType, L2LoadBalancer, Reason};
+use crate::world::{Child, Key, Stored, World};
 
 /// The answer.
 #[derive(Clone, Debug)]
@@ -112,9 +113,7 @@ fn open(
     object: &Arc<L2LoadBalancer>,
     ids: &mut NodeIds,
 ) -> Result<Served, (Reason, String)> {
-    let retirement = check_spec(key, object).map_err(|message| (Reason::InvalidSpec, message))?;
-    let own = own_selector(object)
-        .map_err(|e| (Reason::InvalidSpec, format!("spec.nodeSelector: {e}")))?;
+    let own = spec::parse(key, object).map_err(|message| (Reason::InvalidSpec, message))?;
     let pool = environment
         .pools
         .get(&object.spec.address_pool)
@@ -153,8 +152,8 @@ fn open(
         }
     }
     pool.usable()?;
-    let families = families(world, object, &pool)?;
-    let set = environment.candidates(&pool, &own, previous, ids);
+    let families = families(world, key, object, &pool)?;
+    let set = environment.candidates(&pool, &own.nodes, previous, ids);
     let dns = super::dns::permission(key, object, &pool, &environment.names);
     Ok(Served {
         key: key.clone(),
@@ -162,128 +161,75 @@ fn open(
         pool,
         set,
         families,
-        retirement,
+        retirement: own.retirement,
         dns,
     })
 }
 
-/// What the object alone decides; returns its retirement period.
-fn check_spec(key: &Key, object: &L2LoadBalancer) -> Result<jiff::SignedDuration, String> {
-    let (retirement, problems) = read_spec(key, object);
-    match problems.first() {
-        None => Ok(retirement),
-        Some(problem) => Err(problem.text()),
-    }
-}
-
-/// Everything that is wrong with the object alone, and its retirement period.
-pub(crate) fn read_spec(
-    key: &Key,
-    object: &L2LoadBalancer,
-) -> (jiff::SignedDuration, Vec<Problem>) {
-    let mut problems = Vec::new();
-    let name = &key.name;
-    let is_dns_label = name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-        && !name.ends_with('-');
-    if name.len() > names::MAX_LOAD_BALANCER_NAME || !is_dns_label {
-        problems.push(Problem::new(
-            "metadata.name",
-            format!(
-                "the name {name} ({} characters) leaves no room for its Services' names: they are \
-                 named {name}-0, {name}-1, ... and a Service's name begins with a letter, has only \
-                 lower-case letters, digits and dashes, and ends at 63 characters. Use a name of \
-                 at most {} characters",
-                name.len(),
-                names::MAX_LOAD_BALANCER_NAME
-            ),
-        ));
-    }
-    let spec = &object.spec;
-    for (index, address) in spec.addresses.iter().enumerate() {
-        if address.parse::<std::net::IpAddr>().is_err() {
-            problems.push(Problem::new(
-                format!("spec.addresses[{index}]"),
-                format!("{address:?} is not an IP address"),
-            ));
-        }
-    }
-    for (field, map) in [
-        ("labels", &spec.service.labels),
-        ("annotations", &spec.service.annotations),
-    ] {
-        for bad in map.keys().filter(|k| names::is_reserved_key(k)) {
-            problems.push(Problem::new(
-                format!("spec.service.{field}"),
-                format!("{bad} is set by the controllers alone: remove it"),
-            ));
-        }
-    }
-    if spec.service.ports.is_empty() {
-        problems.push(Problem::new(
-            "spec.service.ports",
-            "the list is empty: a Service needs at least one port",
-        ));
-    }
-    let retirement = spec
-        .retirement_period
-        .parse::<kube::core::Duration>()
-        .ok()
-        // The conversion would drop the sign.
-        .filter(|_| !spec.retirement_period.trim_start().starts_with('-'))
-        .and_then(|d| jiff::SignedDuration::try_from(std::time::Duration::from(d)).ok());
-    if retirement.is_none() {
-        problems.push(Problem::new(
-            "spec.retirementPeriod",
-            format!(
-                "{:?} is not a duration as in 24h or 1h30m",
-                spec.retirement_period
-            ),
-        ));
-    }
-    (retirement.unwrap_or_default(), problems)
-}
-
-/// The families of the Services, the primary one first.
+/// The families of the Services, the primary one first. The API server never
+/// changes the first family of a Service, so that where there are Services
+/// theirs stays, whatever has become of the pool or of `ipFamilies`: to ask for
+/// another one would only be refused, with everything else that is asked for in
+/// the same write.
 fn families(
     world: &World,
+    key: &Key,
     object: &L2LoadBalancer,
-    pool: &super::pool::PoolView,
+    pool: &PoolView,
 ) -> Result<Vec<Family>, (Reason, String)> {
     let service = &object.spec.service;
     let dual = service.ip_family_policy.as_deref() == Some("RequireDualStack");
     let has = |family| pool.ranges.has(family);
-    let mut families = service.ip_families.clone();
-    if families.is_empty() {
+    let existing = existing_families(world, key, object.metadata.uid.as_ref());
+    let named = existing.first().or(service.ip_families.first());
+    let first = named.copied().unwrap_or_else(|| {
         let primary = world.primary_family.unwrap_or(Family::IPv4);
-        let first = match (has(Family::IPv4), has(Family::IPv6)) {
-            (true, false) => Family::IPv4,
-            (false, true) => Family::IPv6,
+        match (has(Family::IPv4), has(Family::IPv6)) {
+            (true, false) if !dual => Family::IPv4,
+            (false, true) if !dual => Family::IPv6,
             _ => primary,
-        };
-        families.push(if dual { primary } else { first });
-    }
-    if dual && families.len() == 1 {
-        let other = if families[0] == Family::IPv4 {
-            Family::IPv6
-        } else {
-            Family::IPv4
-        };
-        families.push(other);
-    }
-    for family in &families {
-        if !has(*family) {
-            return Err((
-                Reason::InvalidSpec,
-                format!(
-                    "spec.service asks for {family} and L2AddressPool {} has no {family} \
-                     addresses: change ipFamilies or add addresses to the pool",
-                    pool.name
-                ),
-            ));
         }
+    });
+    let families = if dual {
+        vec![first, first.other()]
+    } else {
+        vec![first]
+    };
+    let lacking = |family: &&Family| !existing.contains(family) && !has(**family);
+    if let Some(family) = families.iter().find(lacking) {
+        return Err((
+            Reason::InvalidSpec,
+            format!(
+                "spec.service asks for {family} and L2AddressPool {} has no {family} \
+                 addresses: change ipFamilies or add addresses to the pool",
+                pool.name
+            ),
+        ));
     }
     Ok(families)
 }
+
+/// The families of the Services that a load balancer has, the primary one
+/// first. `uid` is its own; Services of another one of the same name go.
+pub(crate) fn existing_families(world: &World, key: &Key, uid: Option<&String>) -> Vec<Family> {
+    let mut children = world.children.get(key).into_iter().flat_map(|c| c.values());
+    let stays = |c: &&Arc<Child>| !c.terminating && (c.owner.is_none() || c.owner.as_ref() == uid);
+    let Some(child) = children.find(stays) else {
+        return Vec::new();
+    };
+    let spec = child.service.spec.as_ref();
+    let written = spec.and_then(|s| s.ip_families.as_ref());
+    let mut families: Vec<Family> = written
+        .into_iter()
+        .flatten()
+        .filter_map(|text| Family::BOTH.into_iter().find(|f| f.as_str() == text))
+        .collect();
+    if families.is_empty() {
+        families = child.addresses.iter().map(|a| Family::of(*a)).collect();
+    }
+    families.dedup();
+    families
+}
+
+#[cfg(test)]
+mod tests;

@@ -40,6 +40,7 @@ pub(crate) mod pool;
 mod pool_status;
 mod rebalance;
 mod service_changes;
+pub(crate) mod spec;
 mod status;
 mod status_changes;
 mod template;

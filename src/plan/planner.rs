@@ -249,7 +249,8 @@ impl Planner {
             // What is about to be gone needs no status.
             let released = objects.changes.iter().any(|c| c.stage == Stage::Release);
             more.extend(objects.changes);
-            let (status, change, events) = pool_status::plan(world, view, held, users);
+            let kept = pool_status::reserved(world, environment, view, &plan.load_balancers);
+            let (status, change, events) = pool_status::plan(world, view, held, kept, users);
             more.extend(change.filter(|_| !released));
             plan.events.extend(events);
             pools.insert(

@@ -1,10 +1,12 @@
 //! L2AddressPools: are they usable, and what MetalLB must be given for them.
 
+use std::net::IpAddr;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::ability::{self, Lacking};
 use super::neighbours::{self, Sharing};
-use crate::address::{AddressRange, Family, RangeSet};
+use crate::address::{AddressRange, Family, RangeSet, is_buggy};
 use crate::api::condition::Verdict;
 use crate::api::{ConditionType, L2AddressPool, L2AddressPoolSpec, OnCordon, Reason, names};
 use crate::metallb::{IpAddressPoolSpec, ServiceAllocation};
@@ -80,6 +82,11 @@ impl PoolView {
             (true, _) => self.conflict.as_ref(),
             (false, shared) => shared.as_ref().map(|s| &s.name),
         }
+    }
+
+    /// Whether it can give out an address, if nobody has it.
+    pub fn offers(&self, address: IpAddr) -> bool {
+        self.ranges.contains(address) && !(self.avoid_buggy && is_buggy(address))
     }
 
     /// Addresses of a family that it can give out in all.

@@ -1,12 +1,17 @@
 //! What is said of a pool.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::json;
 
 use super::change::{Change, PlannedEvent};
+use super::environment::Environment;
 use super::evenness;
 use super::pool::PoolView;
-use super::status_change;
+use super::{LoadBalancerPlan, status_change};
 use crate::address::Family;
 use crate::api::condition::Verdict;
 use crate::api::{ConditionType, FamilyCount, L2AddressPoolStatus, Reason};
@@ -41,11 +46,39 @@ pub(super) fn count_others(world: &World, view: &PoolView, held: &mut FamilyCoun
     }
 }
 
+/// The addresses of the pool that no Service has, or will have by this plan,
+/// and that are not free either: those of nodes, and those that are kept for
+/// one load balancer.
+pub(super) fn reserved(
+    world: &World,
+    environment: &Environment,
+    view: &PoolView,
+    planned: &BTreeMap<Key, Arc<LoadBalancerPlan>>,
+) -> FamilyCount {
+    let unused = |address: &IpAddr| view.offers(*address) && !world.is_held(*address);
+    let gets = |address: &IpAddr, by: &Key| {
+        let mut slots = planned.get(by).into_iter().flat_map(|p| &p.slots);
+        slots.any(|slot| slot.addresses.contains(address))
+    };
+    let kept = environment
+        .reserved
+        .iter()
+        .filter(|(address, by)| unused(address) && !gets(address, by))
+        .map(|(address, _)| address);
+    let nodes = environment
+        .node_addresses
+        .keys()
+        .filter(|address| unused(address) && !environment.reserved.contains_key(address));
+    kept.chain(nodes).map(|a| Family::of(*a)).collect()
+}
+
 /// The status of a pool, the write that brings it there, and what to say.
+/// `held` has a Service, `reserved` none.
 pub(super) fn plan(
     world: &World,
     view: &PoolView,
     held: FamilyCount,
+    reserved: FamilyCount,
     users: i64,
 ) -> (L2AddressPoolStatus, Option<Change>, Vec<PlannedEvent>) {
     let stored = world.pools.get(&view.name);
@@ -58,8 +91,11 @@ pub(super) fn plan(
     };
     let saturate = |n: u128| i64::try_from(n).unwrap_or(i64::MAX);
     let capacity = |family| view.capacity(family);
-    let free = |family, held: i64| {
-        saturate(capacity(family).saturating_sub(u128::from(held.unsigned_abs())))
+    let free = |family| {
+        [held, reserved]
+            .iter()
+            .map(|count| u128::from(count.of(family).unsigned_abs()))
+            .fold(capacity(family), u128::saturating_sub)
     };
     let mut accepted = view.accepted.clone();
     if view.terminating && accepted.holds {
@@ -102,9 +138,10 @@ pub(super) fn plan(
             ipv6: saturate(capacity(Family::IPv6)),
         },
         allocated: held,
+        reserved,
         free: FamilyCount {
-            ipv4: free(Family::IPv4, held.ipv4),
-            ipv6: free(Family::IPv6, held.ipv6),
+            ipv4: saturate(free(Family::IPv4)),
+            ipv6: saturate(free(Family::IPv6)),
         },
         load_balancers: users,
         missing_interfaces: view.lacking.records.clone(),
@@ -126,6 +163,7 @@ pub(super) fn plan(
             && old.is_some_and(|old| {
                 old.capacity == status.capacity
                     && old.allocated == status.allocated
+                    && old.reserved == status.reserved
                     && old.free == status.free
                     && old.load_balancers == status.load_balancers
                     && old.missing_interfaces == status.missing_interfaces

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::Cluster;
+use crate::duration::{self, DurationError};
 use crate::world::{Key, Kind, ObjectRef};
 
 /// Something that happens to a cluster. What does not apply (a node that is
@@ -127,11 +128,10 @@ fn check(event: &Event) -> Result<(), String> {
 }
 
 fn duration(text: &str) -> Result<SignedDuration, String> {
-    text.parse::<kube::core::Duration>()
-        .ok()
-        .and_then(|d| SignedDuration::try_from(std::time::Duration::from(d)).ok())
-        .filter(|_| !text.trim_start().starts_with('-'))
-        .ok_or_else(|| format!("{text:?} is not a duration as in 90s or 1h30m"))
+    duration::parse(text).map_err(|error| match error {
+        DurationError::Malformed => format!("{text:?} is not a duration as in 90s or 1h30m"),
+        DurationError::TooLong => format!("{text:?} is longer than can be waited: use less"),
+    })
 }
 
 fn key(text: &str) -> Result<Key, String> {

@@ -285,7 +285,7 @@ fn keys(page: &mut String) {
         ),
         row(
             names::TEMPLATE,
-            "everything that the controller makes (annotation)",
+            "child Service, IPAddressPool, L2Advertisement (annotation)",
             "digest of what was wanted",
         ),
         row(

@@ -2,16 +2,22 @@
 
 use std::net::IpAddr;
 
-use crate::address::Family;
+use super::{identity, shortage};
 use crate::api::condition::Verdict;
-use crate::api::{ConditionType, Reason, SlotPhase, names};
-use crate::plan::environment::{CandidateSet, Environment};
+use crate::api::{ConditionType, Reason, SlotPhase};
+use crate::plan::environment::Environment;
 use crate::plan::inference::INFERRED;
 use crate::plan::load_balancer::{CONFIRM, Served, SlotPlan, Slots};
 use crate::plan::own_pool;
 use crate::world::World;
 
-pub(super) fn allocated(world: &World, served: &Served, slots: &Slots) -> Verdict {
+/// Whether every balancer node has its addresses.
+pub(super) fn allocated(
+    world: &World,
+    environment: &Environment,
+    served: &Served,
+    slots: &Slots,
+) -> Verdict {
     let kind = ConditionType::AddressesAllocated;
     let pool = &served.pool;
     if served.set.members.is_empty() && served.set.unidentifiable.is_empty() {
@@ -25,11 +31,6 @@ pub(super) fn allocated(world: &World, served: &Served, slots: &Slots) -> Verdic
             ),
         );
     }
-    if let (true, Some(unidentifiable)) =
-        (served.set.members.is_empty(), unidentifiable(&served.set))
-    {
-        return Verdict::fails(kind, Reason::NodeNotIdentifiable, unidentifiable);
-    }
     if let Some(unmet) = slots.unmet.first() {
         if pool.terminating {
             return Verdict::fails(
@@ -41,26 +42,14 @@ pub(super) fn allocated(world: &World, served: &Served, slots: &Slots) -> Verdic
                 ),
             );
         }
-        let family = unmet.families.first().copied().unwrap_or(Family::IPv4);
-        let nodes: Vec<&str> = slots.unmet.iter().map(|u| u.node.as_str()).collect();
-        let capacity = pool.capacity(family);
-        return Verdict::fails(
-            kind,
-            Reason::AddressesExhausted,
-            format!(
-                "L2AddressPool {} has no free {family} address ({capacity} in all, {} in use): {} \
-                 needs {} more, for {} {}; add addresses to the pool or lower spec.maxNodes",
-                pool.name,
-                unmet.in_use,
-                served.key,
-                nodes.len(),
-                if nodes.len() == 1 { "node" } else { "nodes" },
-                nodes.join(", ")
-            ),
-        );
+        let message = shortage::sentence(world, environment, served, slots, unmet);
+        return Verdict::fails(kind, Reason::AddressesExhausted, message);
     }
     if let Some((reason, message)) = slots.slots.iter().find_map(|s| s.blocked.clone()) {
         return Verdict::fails(kind, reason, message);
+    }
+    if let Some(message) = identity::left_out(environment, served, slots) {
+        return Verdict::fails(kind, Reason::NodeNotIdentifiable, message);
     }
     let pending = slots.slots.iter().filter(|s| !s.allocated).count();
     if pending > 0 {
@@ -124,7 +113,7 @@ pub(super) fn pinned(environment: &Environment, served: &Served, slots: &Slots) 
             ),
         );
     }
-    if let Some(message) = unidentifiable(&served.set) {
+    if let Some(message) = identity::doubtful(environment, &served.set) {
         return fails(Reason::NodeNotIdentifiable, message);
     }
     if let Some(advertisement) = &served.pool.conflict {
@@ -218,50 +207,47 @@ fn standbys(environment: &Environment, served: &Served, slots: &Slots) -> String
     text
 }
 
-/// The first node that is selected and cannot be told apart, with the remedy.
-fn unidentifiable(set: &CandidateSet) -> Option<String> {
-    let (node, hostname) = set.unidentifiable.first()?;
-    Some(match hostname {
-        None => format!(
-            "node {node} has no label {0}, by which MetalLB could prefer it: kubectl label node \
-             {node} {0}={node}",
-            names::HOSTNAME
-        ),
-        Some(hostname) => format!(
-            "node {node} has the same label {}={hostname} as another node, so that MetalLB cannot \
-             prefer one of them: give each node its own",
-            names::HOSTNAME
-        ),
-    })
-}
-
-pub(super) fn ready(world: &World, slots: &Slots) -> Verdict {
+/// Whether every slot has a live announcer. Where no address exists yet, nobody
+/// can announce it: then the reason is why there is none. `allocated` is the
+/// condition AddressesAllocated.
+pub(super) fn ready(world: &World, slots: &Slots, allocated: &Verdict) -> Verdict {
     let kind = ConditionType::Ready;
     if slots.slots.is_empty() {
-        return Verdict::fails(kind, Reason::NotAnnounced, "there is no slot yet");
+        let reason = match allocated.holds {
+            true => Reason::Pending,
+            false => allocated.reason,
+        };
+        return Verdict::fails(kind, reason, "there is no slot yet");
     }
     let dark: Vec<&SlotPlan> = slots.slots.iter().filter(|s| !s.live).collect();
-    match dark.first() {
-        None => {
-            let inferred = if world.reports_announcers() {
-                ""
-            } else {
-                INFERRED
-            };
-            Verdict::holds(
-                kind,
-                format!("every address has a live announcer{inferred}"),
-            )
-        }
-        Some(first) => Verdict::fails(
+    let Some(any) = dark.first() else {
+        let inferred = if world.reports_announcers() {
+            ""
+        } else {
+            INFERRED
+        };
+        return Verdict::holds(
             kind,
-            Reason::NotAnnounced,
-            format!(
-                "{} of {} slots have no live announcer: {}",
-                dark.len(),
-                slots.slots.len(),
-                first.message.clone().unwrap_or_default()
-            ),
+            format!("every address has a live announcer{inferred}"),
+        );
+    };
+    let lost = dark.iter().find(|s| s.allocated);
+    let blocked = dark.iter().find(|s| s.blocked.is_some());
+    let first = lost.or(blocked).unwrap_or(any);
+    let reason = match &first.blocked {
+        _ if lost.is_some() => Reason::NotAnnounced,
+        Some((reason, _)) => *reason,
+        None => Reason::Pending,
+    };
+    let why = first.message.as_ref().map(|m| format!(": {m}"));
+    Verdict::fails(
+        kind,
+        reason,
+        format!(
+            "{} of {} slots have no live announcer{}",
+            dark.len(),
+            slots.slots.len(),
+            why.unwrap_or_default()
         ),
-    }
+    )
 }

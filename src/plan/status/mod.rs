@@ -2,7 +2,9 @@
 
 mod condition;
 mod event;
+mod identity;
 mod phase;
+mod shortage;
 
 use std::net::IpAddr;
 
@@ -28,14 +30,16 @@ pub(super) fn served_status(
 ) -> L2LoadBalancerStatus {
     let accepted = Verdict::holds(
         ConditionType::Accepted,
-        format!("served from L2AddressPool {}", served.pool.name),
+        format!(
+            "served from L2AddressPool {}{}",
+            served.pool.name,
+            kept_family(served).unwrap_or_default()
+        ),
     );
-    let mut verdicts = vec![
-        accepted,
-        allocated(world, served, slots),
-        pinned(environment, served, slots),
-        ready(world, slots),
-    ];
+    let allocated = allocated(world, environment, served, slots);
+    let ready = ready(world, slots, &allocated);
+    let pinned = pinned(environment, served, slots);
+    let mut verdicts = vec![accepted, allocated, pinned, ready];
     verdicts.extend(dns);
     let meta = &served.object.metadata;
     build(
@@ -47,6 +51,25 @@ pub(super) fn served_status(
         served.object.status.as_ref().map_or(&[], |s| &s.conditions),
         meta.generation,
     )
+}
+
+/// At most ten names, and how many more there are.
+fn list(names: &[&str]) -> String {
+    const SHOWN: usize = 10;
+    match names.get(SHOWN..) {
+        None | Some([]) => names.join(", "),
+        Some(more) => format!("{} and {} more", names[..SHOWN].join(", "), more.len()),
+    }
+}
+
+/// That the Services keep another first family than the one that is asked for.
+fn kept_family(served: &Served) -> Option<String> {
+    let asked = served.object.spec.service.ip_families.first()?;
+    let kept = served.families.first().filter(|kept| *kept != asked)?;
+    Some(format!(
+        "; its Services keep {kept} as their first family, which the API server never changes: \
+         for {asked} create another L2LoadBalancer"
+    ))
 }
 
 /// The status of a load balancer that may not be served: what it has stays.
@@ -65,7 +88,7 @@ pub(super) fn refused_status(
             Verdict::fails(kind, verdict.reason, message)
         } else {
             let mut judged = if kind == ConditionType::Ready {
-                ready(world, slots)
+                ready(world, slots, verdict)
             } else {
                 Verdict::fails(kind, verdict.reason, message)
             };
@@ -121,3 +144,6 @@ fn build(
         observed_generation: generation,
     }
 }
+
+#[cfg(test)]
+mod tests;

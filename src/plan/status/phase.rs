@@ -63,8 +63,13 @@ pub(in crate::plan) fn describe(
             } else if slot.allocated {
                 Some(match cannot {
                     Some(cannot) => format!(
-                        "no live node announces {}: {cannot}, and no other can",
-                        list(&slot.addresses)
+                        "no live node announces {}: {cannot}, and no other {}",
+                        list(&slot.addresses),
+                        if can_stand_in(served, &slot.home) {
+                            "does yet"
+                        } else {
+                            "can"
+                        }
                     ),
                     None => format!(
                         "no live node announces {}: MetalLB announces a Service only while one of \
@@ -122,6 +127,12 @@ pub(in crate::plan) fn describe(
             )),
         ),
     };
+}
+
+/// Whether a balancer node other than the home is able to announce.
+fn can_stand_in(served: &Served, home: &str) -> bool {
+    let mut others = served.set.members.iter().filter(|m| *m.value != *home);
+    others.any(|m| m.trouble.is_none())
 }
 
 /// Why a home cannot announce, with the remedy.

@@ -12,6 +12,7 @@ pub fn load_balancers() -> Vec<Case> {
     let reserved = "are set by the controllers alone";
     let period = "retirementPeriod is a duration between 0s and 8760h (a year), as in 24h or 1h30m";
     let family = "two ipFamilies need ipFamilyPolicy: RequireDualStack";
+    let unusable = "addresses has no unspecified, loopback, multicast or broadcast addresses";
     let port = |p: Value| json!([p]);
     vec![
         ("/metadata/name", json!("a".repeat(58)), Ok(())),
@@ -48,10 +49,22 @@ pub fn load_balancers() -> Vec<Case> {
             json!(["203.0.113.1", "203.0.113.1"]),
             Err("Duplicate value"),
         ),
+        ("/spec/addresses", json!(["127.0.0.1"]), Err(unusable)),
+        ("/spec/addresses", json!(["0.0.0.0"]), Err(unusable)),
+        ("/spec/addresses", json!(["::"]), Err(unusable)),
+        ("/spec/addresses", json!(["224.0.0.7"]), Err(unusable)),
+        ("/spec/addresses", json!(["ff02::1"]), Err(unusable)),
+        ("/spec/addresses", json!(["fe80::1", "169.254.0.1"]), Ok(())),
         ("/spec/retirementPeriod", json!("1d"), Err(period)),
         ("/spec/retirementPeriod", json!("-1h"), Err(period)),
         ("/spec/retirementPeriod", json!(""), Err(period)),
         ("/spec/retirementPeriod", json!("8760h1s"), Err(period)),
+        ("/spec/retirementPeriod", json!("1h-1h"), Err(period)),
+        (
+            "/spec/retirementPeriod",
+            json!("99999999999999999h"),
+            Err("spec.retirementPeriod"),
+        ),
         ("/spec/retirementPeriod", json!("8760h"), Ok(())),
         ("/spec/retirementPeriod", json!("0s"), Ok(())),
         ("/spec/retirementPeriod", json!("1.5h30m"), Ok(())),
@@ -210,6 +223,11 @@ pub fn load_balancers() -> Vec<Case> {
         ),
         (
             "/spec/service/annotations",
+            json!({"external-dns.example.org/hostname": "shop.example.org"}),
+            Err(reserved),
+        ),
+        (
+            "/spec/service/annotations",
             json!({"my-metallb.io/note": "x"}),
             Ok(()),
         ),
@@ -245,6 +263,56 @@ pub fn load_balancers() -> Vec<Case> {
             Err("each part of hostname has at most 63 characters"),
         ),
     ]
+    .into_iter()
+    .chain(selectors("/spec/nodeSelector"))
+    .collect()
+}
+
+/// Selectors that are none.
+fn selectors(path: &'static str) -> Vec<Case> {
+    let values = "In and NotIn take at least one value, Exists and DoesNotExist none";
+    let one = |operator: &str, values: Value| {
+        let mut expression = json!({"key": "role", "operator": operator});
+        if !values.is_null() {
+            expression["values"] = values;
+        }
+        json!({"matchExpressions": [expression]})
+    };
+    vec![
+        (path, json!({"matchLabels": {"role": "edge"}}), Ok(())),
+        (path, json!({"matchLabels": {"role": ""}}), Ok(())),
+        (
+            path,
+            json!({"matchLabels": {"role": "no label"}}),
+            Err("matchLabels.role"),
+        ),
+        (
+            path,
+            json!({"matchLabels": {"role": "e".repeat(64)}}),
+            Err("Too long"),
+        ),
+        (path, one("In", json!(["edge", "core"])), Ok(())),
+        (path, one("Exists", Value::Null), Ok(())),
+        (path, one("DoesNotExist", json!([])), Ok(())),
+        (path, one("In", Value::Null), Err(values)),
+        (path, one("NotIn", json!([])), Err(values)),
+        (path, one("Exists", json!(["edge"])), Err(values)),
+        (
+            path,
+            one("Near", json!(["edge"])),
+            Err("Unsupported value: \"Near\""),
+        ),
+        (
+            path,
+            one("In", json!(["-edge"])),
+            Err("matchExpressions[0].values[0]"),
+        ),
+        (
+            path,
+            json!({"matchExpressions": [{"key": "a b", "operator": "Exists"}]}),
+            Err("matchExpressions[0].key"),
+        ),
+    ]
 }
 
 /// Changes to a good L2AddressPool.
@@ -253,6 +321,9 @@ pub fn pools() -> Vec<Case> {
     let excluded = "each of excludedAddresses is a CIDR, a range or a single address";
     let bits = "a CIDR in addresses has bits set behind its prefix";
     let family = "both ends of a range in addresses are of one family";
+    let unusable = "addresses has no unspecified, loopback, multicast or broadcast addresses";
+    let excluded_bits = "a CIDR in excludedAddresses has bits set behind its prefix";
+    let excluded_family = "both ends of a range in excludedAddresses are of one family";
     vec![
         ("/metadata/name", json!("p".repeat(58)), Ok(())),
         (
@@ -297,11 +368,47 @@ pub fn pools() -> Vec<Case> {
         ("/spec/addresses", json!(["203.0.113.256"]), Err(form)),
         ("/spec/addresses", json!(["edge"]), Err(form)),
         ("/spec/addresses", json!(["203.0.113.0/33"]), Err(form)),
+        ("/spec/addresses", json!(["127.0.0.0/8"]), Err(unusable)),
+        ("/spec/addresses", json!(["127.0.0.1"]), Err(unusable)),
+        ("/spec/addresses", json!(["126.0.0.0/7"]), Err(unusable)),
+        (
+            "/spec/addresses",
+            json!(["126.255.255.1-127.0.0.1"]),
+            Err(unusable),
+        ),
+        ("/spec/addresses", json!(["0.0.0.0/0"]), Err(unusable)),
+        ("/spec/addresses", json!(["0.0.0.0"]), Err(unusable)),
+        ("/spec/addresses", json!(["239.0.0.0/8"]), Err(unusable)),
+        ("/spec/addresses", json!(["192.0.0.0/2"]), Err(unusable)),
+        ("/spec/addresses", json!(["::1"]), Err(unusable)),
+        ("/spec/addresses", json!(["::/0"]), Err(unusable)),
+        ("/spec/addresses", json!(["ff02::/16"]), Err(unusable)),
+        ("/spec/addresses", json!(["f000::/4"]), Err(unusable)),
+        (
+            "/spec/addresses",
+            json!(["fe80::/64", "169.254.7.0/24", "fd00::/8"]),
+            Ok(()),
+        ),
         ("/spec/excludedAddresses", json!(["gateway"]), Err(excluded)),
         (
             "/spec/excludedAddresses",
             json!(["203.0.113.1", "203.0.113.4/30"]),
             Ok(()),
+        ),
+        (
+            "/spec/excludedAddresses",
+            json!(["203.0.113.5/30"]),
+            Err(excluded_bits),
+        ),
+        (
+            "/spec/excludedAddresses",
+            json!(["203.0.113.5-2001:db8::1"]),
+            Err(excluded_family),
+        ),
+        (
+            "/spec/excludedAddresses",
+            json!(["127.0.0.1"]),
+            Err("excludedAddresses has no unspecified"),
         ),
         (
             "/spec/interfaces",
@@ -322,6 +429,10 @@ pub fn pools() -> Vec<Case> {
         ("/spec/onCordon", json!("Ignore"), Ok(())),
         ("/spec/dnsDomains", json!([""]), Err("spec.dnsDomains[0]")),
     ]
+    .into_iter()
+    .chain(selectors("/spec/nodeSelector"))
+    .chain(selectors("/spec/namespaceSelector"))
+    .collect()
 }
 
 /// What cannot be changed in an L2LoadBalancer that is stored.
