@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(endpoints.nodes(&web), None);
         assert_eq!(
             endpoints.observe(&key, &slice("web-0", all.clone())),
-            [web.clone()]
+            std::slice::from_ref(&web)
         );
         assert_eq!(endpoints.observe(&key, &slice("web-0", all)), []);
         let nodes = endpoints.nodes(&web).unwrap();

@@ -154,6 +154,10 @@ impl Model {
             Step::Deliver(kind, count) => self.deliver(*kind, usize::from(*count)),
             Step::DeliverAll => self.deliver_all(),
             Step::Relist(kind) => store.relist(*kind),
+            Step::Round(writes) => {
+                self.deliver_all();
+                self.round(usize::from(*writes));
+            }
             Step::Plan(asks) => self.plan(*asks),
             Step::Write(fate) => self.write(*fate),
             Step::Answer => self.answer(1),
@@ -329,12 +333,7 @@ impl Model {
             self.store.metallb();
             self.deliver_all();
             let writes = self.store.writes;
-            self.plan(true);
-            while !self.controller.stage.is_empty() || self.has_more() {
-                self.write(Fate::Answered);
-                self.check();
-            }
-            self.answer(usize::MAX);
+            self.round(usize::MAX);
             self.check();
             // Backoffs, hold-downs and retirements pass.
             self.pass(if round % 20 == 19 { 400 } else { 11 });
@@ -344,6 +343,17 @@ impl Model {
         }
         let changes = self.pending();
         panic!("it does not come to rest: {changes:#?}");
+    }
+
+    /// Plans, and writes as much of it.
+    fn round(&mut self, mut writes: usize) {
+        self.plan(true);
+        while writes > 0 && (!self.controller.stage.is_empty() || self.has_more()) {
+            self.write(Fate::Answered);
+            self.check();
+            writes -= 1;
+        }
+        self.answer(usize::MAX);
     }
 
     pub fn has_more(&mut self) -> bool {

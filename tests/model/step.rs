@@ -30,6 +30,8 @@ pub enum Step {
     /// or every one does.
     DeliverAll,
     Relist(Kind),
+    /// All is well for once: all news is heard, and so much of a plan written.
+    Round(u8),
     /// A plan is made; whether the questions before it are answered.
     Plan(bool),
     Write(Fate),
@@ -96,8 +98,8 @@ pub fn step() -> impl Strategy<Value = Step> {
         1 => (0..2u8).prop_map(Step::DeletePool),
         2 => (0..5u8).prop_map(Step::AddNode),
         1 => (0..5u8).prop_map(Step::RemoveNode),
-        2 => (0..5u8, any::<bool>()).prop_map(|(n, r)| Step::SetReady(n, r)),
-        1 => (0..5u8, any::<bool>()).prop_map(|(n, r)| Step::Cordon(n, r)),
+        3 => (0..5u8, any::<bool>()).prop_map(|(n, r)| Step::SetReady(n, r)),
+        2 => (0..5u8, any::<bool>()).prop_map(|(n, r)| Step::Cordon(n, r)),
         1 => (0..6u8).prop_map(Step::Squat),
         1 => (0..6u8).prop_map(Step::Unsquat),
         1 => any::<bool>().prop_map(Step::Quota),
@@ -108,6 +110,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         12 => (kind(), 1..8u8).prop_map(|(k, n)| Step::Deliver(k, n)),
         3 => Just(Step::DeliverAll),
         1 => kind().prop_map(Step::Relist),
+        4 => (0..16u8).prop_map(Step::Round),
         10 => any::<bool>().prop_map(Step::Plan),
         30 => fate().prop_map(Step::Write),
         4 => Just(Step::Answer),

@@ -27,7 +27,7 @@ pub(super) fn sentence(
     let reserved = environment
         .reserved
         .iter()
-        .filter(|(a, by)| **by != served.key && unused(a) && !is_node(*a))
+        .filter(|(a, by)| **by != served.key && unused(a) && !is_node(a))
         .count() as u128;
     // One that was given out just now counts as in use, and is reserved still.
     let mut take = |wanted: u128| {

@@ -36,14 +36,14 @@ fn reports_show_the_same_slots() {
     });
     let reported = View::reported(&bare, &scope, unread.to_vec());
     assert_eq!(reported.load_balancers.len(), 1);
-    let slots = |view: &View| -> Vec<(String, String, Vec<String>, Vec<String>, SlotPhase)> {
+    let slots = |view: &View| {
         let slots = view.load_balancers.iter().flat_map(|lb| &lb.slots);
         slots
             .map(|s| {
                 let (by, addresses) = (s.announced_by.clone(), s.addresses.clone());
                 (s.service.clone(), s.home.clone(), by, addresses, s.phase)
             })
-            .collect()
+            .collect::<Vec<_>>()
     };
     assert_eq!(slots(&reported), slots(&all));
     assert_eq!(slots(&reported)[0].2, ["b"], "a is drained");
