@@ -245,6 +245,7 @@ fn kinds_of_metallb_come_and_go_and_ours_are_waited_for() {
     // May not be read.
     view.hear(News::NotServed(Kind::Pod));
     view.hear(News::NotServed(Kind::Event));
+    view.hear(News::NotServed(Kind::EndpointSlice));
     for kind in [
         Kind::Node,
         Kind::Namespace,

@@ -226,9 +226,15 @@ fn a_speaker_that_restarts_changes_nothing() {
     let calm = plan(&mut stage);
     assert_eq!(calm.changes, vec![]);
     assert_eq!(stage.targets("web", "A").len(), 3);
-    // For longer than the grace it is no restart.
+    // Until then it may be a handover.
     let now = stage.cluster.world.now;
-    assert_eq!(calm.next_deadline, Some(now + GRACE));
+    assert_eq!(calm.next_deadline, Some(now + HANDOVER));
+    stage.cluster.advance(HANDOVER);
+    plan(&mut stage);
+    assert_eq!(stage.targets("web", "A").len(), 3);
+    // For longer than the grace it is no restart.
+    let away = plan(&mut stage);
+    assert_eq!(away.next_deadline, Some(now + HANDOVER + GRACE));
     stage.cluster.advance(GRACE);
     plan(&mut stage);
     assert_eq!(stage.targets("web", "A").len(), 2);

@@ -257,13 +257,13 @@ fn without_preferences_the_pin_goes_where_the_pods_are() {
     let mut scene = Scene::new("0.15.2", 4, &local());
     for with_pods in ["node-0", "node-3"] {
         scene.pods_on(&[with_pods]);
-        scene.after(1);
+        scene.after(30);
         for (home, pin, _) in scene.slots().values() {
             assert_eq!(pin, with_pods, "{home}");
         }
     }
     scene.pods_on(&["node-0", "node-1", "node-2", "node-3"]);
-    scene.after(1);
+    scene.after(30);
     assert!(scene.slots().values().all(|(home, pin, _)| home == pin));
 }
 

@@ -27,8 +27,9 @@ fn cluster(answer: impl Fn(&str) -> (u16, Value) + Send + 'static) -> Cluster {
 }
 
 fn failure(code: u16, message: &str) -> (u16, Value) {
+    let reason = if code == 404 { "NotFound" } else { "" };
     let status = json!({"kind": "Status", "status": "Failure", "code": code, "message": message,
-        "reason": ""});
+        "reason": reason});
     (code, status)
 }
 

@@ -119,7 +119,9 @@ impl Server {
 }
 
 fn failure(code: u16) -> Value {
-    json!({"kind": "Status", "status": "Failure", "code": code, "message": "it is away", "reason": ""})
+    let reason = if code == 404 { "NotFound" } else { "" };
+    json!({"kind": "Status", "status": "Failure", "code": code, "message": "it is away",
+        "reason": reason})
 }
 
 fn pin(world: &World) -> &str {
