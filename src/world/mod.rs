@@ -325,7 +325,8 @@ impl World {
         self.revisions.environment
     }
 
-    /// A number that changes when anything of one load balancer changes.
+    /// A number that changes when anything of one load balancer, or of children
+    /// that it left, changes; zero when there is neither.
     pub fn load_balancer_revision(&self, key: &Key) -> u64 {
         self.revisions.load_balancers.get(key).copied().unwrap_or(0)
     }
@@ -404,9 +405,14 @@ impl World {
 
     fn touch_load_balancer(&mut self, key: Key) {
         self.revisions.count += 1;
-        self.revisions
-            .load_balancers
-            .insert(key, self.revisions.count);
+        // What is gone is forgotten, and names of others that only look like
+        // those of slots are never noted: there are more and more of them.
+        if self.load_balancers.contains_key(&key) || self.children.contains_key(&key) {
+            let count = self.revisions.count;
+            self.revisions.load_balancers.insert(key, count);
+        } else {
+            self.revisions.load_balancers.remove(&key);
+        }
     }
 
     fn touch_object(&mut self, object: &ObjectRef) {
@@ -480,3 +486,6 @@ impl World {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -231,8 +231,8 @@ impl World {
                 if !same_spec {
                     self.touch_environment();
                 }
-                self.touch_load_balancer(key.clone());
-                self.load_balancers.insert(key, load_balancer);
+                self.load_balancers.insert(key.clone(), load_balancer);
+                self.touch_load_balancer(key);
             }
             Observed::IpAddressPool(pool) => {
                 self.touch_owner(&name);
@@ -250,8 +250,8 @@ impl World {
             }
             Observed::ServiceL2Status(meta) => self.observe_announcer(&object.key, &meta),
             Observed::DnsEndpoint(endpoint) => {
-                self.touch_load_balancer(object.key.clone());
-                self.dns_endpoints.insert(object.key, endpoint);
+                self.dns_endpoints.insert(object.key.clone(), endpoint);
+                self.touch_load_balancer(object.key);
             }
             Observed::ServiceCidr(cidr) => {
                 let ranges = cidr
