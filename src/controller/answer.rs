@@ -23,6 +23,9 @@ pub enum Answer {
     Refused(String),
     /// There was no answer: it was done, or not, or will be.
     Lost(String),
+    /// The API server gave up on it: it was done, or not, or will be. Writes of
+    /// other objects may fare better.
+    Overdue(String),
     /// It was not done, because the API server is busy or gone or we may not write now.
     Unavailable(String),
 }
@@ -36,7 +39,7 @@ impl Answer {
             Self::Outdated(_) => "outdated",
             Self::Taken(_) => "taken",
             Self::Refused(_) => "refused",
-            Self::Lost(_) => "lost",
+            Self::Lost(_) | Self::Overdue(_) => "lost",
             Self::Unavailable(_) => "unavailable",
         }
     }
@@ -59,6 +62,7 @@ impl Answer {
             | Self::Taken(m)
             | Self::Refused(m)
             | Self::Lost(m)
+            | Self::Overdue(m)
             | Self::Unavailable(m) => Some(m),
         }
     }
@@ -124,7 +128,9 @@ fn failed(change: &Change, status: StatusCode, body: &[u8]) -> Answer {
         409 if creating => taken(&change.object, &message),
         409 => Answer::Outdated(message),
         401 | 408 | 429 | 503 => Answer::Unavailable(message),
-        500..=599 if !is_final(&message) => Answer::Lost(message),
+        // Something between us and the API server.
+        502 => Answer::Lost(message),
+        500..=599 if !is_final(&message) => Answer::Overdue(message),
         _ => Answer::Refused(message),
     }
 }

@@ -2,17 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::view::{is_for_pool, needs_pool};
+use super::answer::Answer;
 use crate::plan::{Action, Change, Stage};
 use crate::world::ObjectRef;
+
+/// From how many writes in a row that the API server gave up on it is taken
+/// for the server that is slow, and not for the objects.
+const OVERDUE: usize = 32;
 
 /// The changes of one plan, handed out stage by stage.
 #[derive(Debug, Default)]
 pub struct Batch {
+    /// Addresses that move and need nothing for it.
+    moves: Vec<Change>,
     stages: BTreeMap<Stage, Vec<Change>>,
-    blocked: BTreeSet<String>,
-    failed: BTreeSet<ObjectRef>,
-    /// Changes that were left out because their pool could not be written.
+    undone: BTreeSet<ObjectRef>,
+    overdue: usize,
+    outage: bool,
+    /// Changes that were left out because what they need could not be written.
     pub skipped: usize,
 }
 
@@ -21,11 +28,16 @@ impl Batch {
     pub fn new(changes: Vec<Change>) -> Self {
         let mut batch = Self::default();
         for change in changes {
-            batch.stages.entry(change.stage).or_default().push(change);
+            // Moving an address off a dead node comes before everything else:
+            // any other write may take as long as the API server lets it.
+            if change.cause.is_move() && change.needs.is_empty() {
+                batch.moves.push(change);
+            } else {
+                batch.stages.entry(change.stage).or_default().push(change);
+            }
         }
         for changes in batch.stages.values_mut() {
-            // Moving an address off a dead node comes before everything else,
-            // and what exists before what is new.
+            // Then those that wait for something, and what exists before what is new.
             changes.sort_by_key(|c| (!c.cause.is_move(), matches!(c.action, Action::Create(_))));
         }
         batch
@@ -33,28 +45,38 @@ impl Batch {
 
     /// The changes of the next stage, which must all be answered before the one after.
     pub fn next_stage(&mut self) -> Option<Vec<Change>> {
-        let (stage, mut changes) = self.stages.pop_first()?;
-        if needs_pool(stage) {
-            let before = changes.len();
-            changes.retain(|c| !c.pool.as_ref().is_some_and(|p| self.blocked.contains(p)));
-            self.skipped += before - changes.len();
+        if !self.moves.is_empty() {
+            return Some(std::mem::take(&mut self.moves));
         }
-        Some(changes)
+        let (_, changes) = self.stages.pop_first()?;
+        let before = changes.len();
+        let (ready, waiting): (Vec<_>, Vec<_>) = changes
+            .into_iter()
+            .partition(|c| !c.needs.iter().any(|n| self.undone.contains(n)));
+        self.skipped += before - ready.len();
+        self.undone.extend(waiting.into_iter().map(|c| c.object));
+        Some(ready)
     }
 
-    /// Notes that a change could not be written.
-    pub fn failed(&mut self, change: &Change) {
-        if is_for_pool(change.stage)
-            && let Some(pool) = &change.pool
-        {
-            self.blocked.insert(pool.clone());
+    /// Notes the answer to a change.
+    pub fn answered(&mut self, change: &Change, answer: &Answer) {
+        if answer.is_success() {
+            self.overdue = 0;
+            return;
         }
-        self.failed.insert(change.object.clone());
+        self.undone.insert(change.object.clone());
+        self.overdue += usize::from(matches!(answer, Answer::Overdue(_)));
+        self.outage |= answer.is_outage() || self.overdue >= OVERDUE;
     }
 
-    /// The objects that could not be written.
-    pub fn failures(&self) -> &BTreeSet<ObjectRef> {
-        &self.failed
+    /// Whether further writes would fare no better.
+    pub fn is_outage(&self) -> bool {
+        self.outage
+    }
+
+    /// The objects that were not written.
+    pub fn undone(&self) -> &BTreeSet<ObjectRef> {
+        &self.undone
     }
 }
 
@@ -64,46 +86,84 @@ mod tests {
     use crate::plan::Cause;
     use crate::world::{Key, Kind};
 
-    fn change(stage: Stage, name: &str, cause: Cause, pool: Option<&str>) -> Change {
+    fn object(name: &str) -> ObjectRef {
+        ObjectRef {
+            kind: Kind::Service,
+            key: Key::new("shop", name),
+        }
+    }
+
+    fn change(stage: Stage, name: &str, cause: Cause, needs: &[&str]) -> Change {
         Change {
             stage,
-            object: ObjectRef {
-                kind: Kind::Service,
-                key: Key::new("shop", name),
-            },
+            object: object(name),
             action: Action::Create(serde_json::json!({}).into()),
             cause,
-            pool: pool.map(str::to_owned),
+            needs: needs.iter().map(|n| object(n)).collect(),
             content: 1,
         }
     }
 
+    fn names(stage: Option<Vec<Change>>) -> Vec<String> {
+        let changes = stage.unwrap();
+        changes.into_iter().map(|c| c.object.key.name).collect()
+    }
+
+    fn overdue() -> Answer {
+        Answer::Overdue("request did not complete within the allotted timeout".to_owned())
+    }
+
     #[test]
-    fn stages_in_order_and_pins_first() {
+    fn stages_in_order_and_moves_first() {
         let mut batch = Batch::new(vec![
-            change(Stage::Serve, "new", Cause::New, Some("edge")),
-            change(Stage::Serve, "moved", Cause::Failover, Some("edge")),
-            change(Stage::Pool, "pool", Cause::New, Some("edge")),
+            change(Stage::Pool, "pool", Cause::New, &[]),
+            change(Stage::Serve, "new", Cause::New, &["pool"]),
+            change(Stage::Serve, "waiting", Cause::Return, &["advertisement"]),
+            change(Stage::Serve, "moved", Cause::Failover, &[]),
         ]);
-        assert_eq!(batch.next_stage().unwrap()[0].object.key.name, "pool");
-        let serve = batch.next_stage().unwrap();
-        assert_eq!(serve[0].object.key.name, "moved");
-        assert_eq!(serve.len(), 2);
+        assert_eq!(names(batch.next_stage()), ["moved"]);
+        assert_eq!(names(batch.next_stage()), ["pool"]);
+        assert_eq!(names(batch.next_stage()), ["waiting", "new"]);
         assert!(batch.next_stage().is_none());
     }
 
     #[test]
-    fn a_failed_pool_holds_back_its_services_only() {
+    fn what_fails_holds_back_what_needs_it_and_nothing_else() {
         let mut batch = Batch::new(vec![
-            change(Stage::Pool, "pool", Cause::New, Some("edge")),
-            change(Stage::Serve, "a", Cause::New, Some("edge")),
-            change(Stage::Serve, "b", Cause::New, Some("other")),
-            change(Stage::Withdraw, "c", Cause::Unwanted, Some("edge")),
+            change(Stage::Pool, "pool", Cause::New, &[]),
+            change(Stage::Advertise, "advertisement", Cause::New, &["pool"]),
+            change(Stage::Advertise, "other", Cause::New, &[]),
+            change(Stage::Serve, "a", Cause::New, &["pool"]),
+            // It needs what was not even tried.
+            change(Stage::Serve, "b", Cause::New, &["advertisement"]),
+            change(Stage::Serve, "c", Cause::New, &["other"]),
+            change(Stage::Withdraw, "d", Cause::Unwanted, &[]),
         ]);
         let pool = batch.next_stage().unwrap().remove(0);
-        batch.failed(&pool);
-        assert_eq!(batch.next_stage().unwrap()[0].object.key.name, "b");
-        assert_eq!(batch.skipped, 1);
-        assert_eq!(batch.next_stage().unwrap()[0].object.key.name, "c");
+        batch.answered(&pool, &overdue());
+        assert!(!batch.is_outage());
+        assert_eq!(names(batch.next_stage()), ["other"]);
+        assert_eq!(names(batch.next_stage()), ["c"]);
+        assert_eq!(batch.skipped, 3);
+        assert_eq!(names(batch.next_stage()), ["d"]);
+    }
+
+    #[test]
+    fn many_overdue_in_a_row_are_an_outage() {
+        let one = change(Stage::Serve, "a", Cause::New, &[]);
+        let mut batch = Batch::default();
+        for _ in 0..OVERDUE - 1 {
+            batch.answered(&one, &overdue());
+        }
+        batch.answered(&one, &Answer::Gone);
+        batch.answered(&one, &overdue());
+        assert!(!batch.is_outage());
+        for _ in 0..OVERDUE - 1 {
+            batch.answered(&one, &overdue());
+        }
+        assert!(batch.is_outage());
+        let mut batch = Batch::default();
+        batch.answered(&one, &Answer::Lost("connection refused".to_owned()));
+        assert!(batch.is_outage());
     }
 }

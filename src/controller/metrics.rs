@@ -20,7 +20,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use self::cluster::Cluster;
-use crate::plan::{Cause, Census, Change};
+use crate::plan::{Action, Cause, Census, Change};
 
 type Labels<const N: usize> = [(&'static str, String); N];
 /// A number that is no integer, as a time.
@@ -187,7 +187,9 @@ impl Metrics {
         self.write_duration
             .get_or_create(&[("verb", verb.to_owned())])
             .observe(took.as_secs_f64());
-        if done && Cause::MOVES.contains(&change.cause) {
+        // A patch of ports only prepares the move.
+        let moves = !matches!(change.action, Action::Patch(_));
+        if done && moves && Cause::MOVES.contains(&change.cause) {
             self.pin_moves.get_or_create(&moved(change.cause)).inc();
         }
     }
@@ -261,7 +263,7 @@ impl Default for Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Action, Stage};
+    use crate::plan::Stage;
     use crate::world::{Key, Kind, ObjectRef};
 
     fn change(cause: Cause) -> Change {
@@ -273,7 +275,7 @@ mod tests {
             },
             action: Action::Apply(serde_json::json!({}).into()),
             cause,
-            pool: None,
+            needs: Vec::new(),
             content: 0,
         }
     }

@@ -283,15 +283,15 @@ impl Loop {
         let pace = self.parts.pace;
         let mut batch = Batch::new(round.changes);
         let started = Instant::now();
-        let (mut outage, mut heard, mut cut) = (false, false, false);
-        while !outage && !cut {
+        let (mut heard, mut cut) = (false, false);
+        while !batch.is_outage() && !cut {
             let Some(stage) = batch.next_stage() else {
                 break;
             };
             let mut queue = VecDeque::from(stage);
             let mut pending = FuturesUnordered::new();
             loop {
-                while !outage
+                while !batch.is_outage()
                     && !cut
                     && pending.len() < pace.concurrency
                     && let Some(change) = queue.pop_front()
@@ -306,10 +306,8 @@ impl Loop {
                     biased;
                     written = pending.next() => {
                         let Some((change, answer)) = written else { break };
-                        if !answer.is_success() {
-                            batch.failed(&change);
-                        }
-                        outage |= answer.is_outage();
+                        batch.answered(&change, &answer);
+                        self.beat();
                         self.view.answered(&change, answer, Timestamp::now());
                     }
                     Some(news) = self.news.recv() => {
@@ -324,17 +322,17 @@ impl Loop {
         if batch.skipped > 0 {
             info!(
                 changes = batch.skipped,
-                "left out: their pool could not be written"
+                "left out: what they need could not be written"
             );
         }
-        if !outage && !cut {
+        if !batch.is_outage() && !cut {
             for event in round.events {
-                if !batch.failures().contains(&event.object) {
+                if !batch.undone().contains(&event.object) {
                     self.parts.events.send(event);
                 }
             }
         }
         self.beat();
-        !outage
+        !batch.is_outage()
     }
 }

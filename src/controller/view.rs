@@ -6,31 +6,26 @@
 //! synchronous and without I/O: the controller and the model test drive the
 //! same code.
 
+mod gone;
 mod news;
+mod patience;
 
 pub use news::News;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 
+use self::gone::Gone;
+use self::patience::Patience;
 use super::answer::Answer;
 use super::resource;
 use crate::plan::{self, Action, Census, Change, PlannedEvent, Planner, Stage};
-use crate::world::{Key, Kind, ObjectRef, Observed, Options, Refusal, ResourceVersion, World};
+use crate::world::{Key, Kind, ObjectRef, Observed, Options, ResourceVersion, World};
 
 /// How long a creation without an answer may still come into effect: the
 /// deadline that the API server is given for a write, and a margin.
 pub const LANDING: SignedDuration = SignedDuration::from_secs(6);
-/// The longest wait before a refused write is tried again.
-const LONGEST_BACKOFF: SignedDuration = SignedDuration::from_mins(5);
-/// How often the same content may be written to one object within
-/// [`REPEAT_WINDOW`] before something is said to change it back.
-const REPEATS: u32 = 5;
-/// See [`REPEATS`].
-const REPEAT_WINDOW: SignedDuration = SignedDuration::from_secs(30);
-/// How many deleted objects are remembered by UID.
-const REMEMBERED: usize = 16_384;
 
 /// What is known of an object that exists.
 #[derive(Clone, Debug)]
@@ -48,8 +43,6 @@ struct Unsettled {
     not_before: Timestamp,
     /// Until when a write of ours may come into effect.
     lands_until: Option<Timestamp>,
-    /// The L2AddressPool whose Services must wait for it.
-    pool: Option<String>,
 }
 
 /// A question to the API server: what is the state of this object now?
@@ -73,13 +66,6 @@ pub struct Round {
     pub census: Option<Census>,
 }
 
-#[derive(Clone, Debug)]
-struct Repeat {
-    content: u64,
-    count: u32,
-    first: Timestamp,
-}
-
 /// The world and its freshness.
 #[derive(Debug)]
 pub struct View {
@@ -92,9 +78,7 @@ pub struct View {
     /// The resource definitions that exist; `None` before they were read.
     definitions: Option<BTreeSet<String>>,
     unsettled: BTreeMap<ObjectRef, Unsettled>,
-    /// Refused objects that the Services of a pool need.
-    refused_pools: BTreeMap<ObjectRef, String>,
-    repeats: HashMap<ObjectRef, Repeat>,
+    patience: Patience,
 }
 
 impl View {
@@ -108,8 +92,7 @@ impl View {
             listed: BTreeSet::new(),
             definitions: None,
             unsettled: BTreeMap::new(),
-            refused_pools: BTreeMap::new(),
-            repeats: HashMap::new(),
+            patience: Patience::default(),
         }
     }
 
@@ -137,7 +120,7 @@ impl View {
     }
 
     /// Plans, and holds back what must not be written yet: changes to objects
-    /// whose state is uncertain, and Services whose pool is not in order.
+    /// whose state is uncertain or that must be waited for, and what needs them.
     pub fn plan(&mut self, planner: &mut Planner, now: Timestamp) -> Round {
         self.plan_and_count(planner, now, |_| false)
     }
@@ -150,50 +133,41 @@ impl View {
         count: impl Fn(usize) -> bool,
     ) -> Round {
         self.world.set_now(now);
-        self.repeats
-            .retain(|_, repeat| now.duration_since(repeat.first) < REPEAT_WINDOW);
         let mut plan = planner.plan(&self.world);
+        if self.lose_patience(&plan.changes) {
+            plan = planner.plan(&self.world);
+        }
         let at_rest = plan.changes.is_empty() && self.unsettled.is_empty();
         if at_rest && self.world.set_evenness(planner.evenness()) {
             plan = planner.plan(&self.world);
         }
-        self.drop_old_refusals(&plan.changes);
         let census = count(plan.changes.len()).then(|| plan::census(&self.world, &plan));
         let settle = self.unsettled.values().map(|u| u.not_before).min();
-        let unsettled = self.unsettled.iter();
-        let missing: Vec<(&ObjectRef, &String)> = unsettled
-            .filter_map(|(object, u)| Some((object, u.pool.as_ref()?)))
-            .chain(&self.refused_pools)
-            .collect();
-        let pools: BTreeSet<&String> = missing.iter().map(|(_, pool)| *pool).collect();
-        // An advertisement needs the pool, and no other advertisement: one that
-        // was refused must be tried again.
-        let without_pool: BTreeSet<&String> = missing
-            .iter()
-            .filter(|(object, _)| object.kind == Kind::IpAddressPool)
-            .map(|(_, pool)| *pool)
-            .collect();
-        let mut deadline = plan.next_deadline.into_iter().chain(settle).min();
-        let changes = plan
-            .changes
+        // Also when what was refused is wanted no more, that must be said.
+        let refused = self.world.refusals.values().map(|r| r.retry_at);
+        let refused = refused.filter(|at| *at > now).min();
+        let mut deadline = [plan.next_deadline, settle, refused]
             .into_iter()
-            .filter(|change| match self.held_back(change) {
-                Some(until) => {
-                    deadline = deadline.into_iter().chain([until]).min();
-                    false
+            .flatten()
+            .min();
+        let mut withheld = BTreeSet::new();
+        let mut changes = Vec::with_capacity(plan.changes.len());
+        // What is needed comes before what needs it.
+        for change in plan.changes {
+            let until = self.held_back(&change);
+            deadline = deadline.into_iter().chain(until).min();
+            let mut needs = change.needs.iter();
+            if until.is_some()
+                || self.unsettled.contains_key(&change.object)
+                || needs.any(|n| withheld.contains(n) || self.is_in_doubt(n))
+            {
+                if matches!(change.stage, Stage::Pool | Stage::Advertise) {
+                    withheld.insert(change.object);
                 }
-                None => true,
-            })
-            .filter(|change| !self.unsettled.contains_key(&change.object))
-            .filter(|change| {
-                let missing = match change.stage {
-                    Stage::Advertise => &without_pool,
-                    _ => &pools,
-                };
-                !(needs_pool(change.stage)
-                    && change.pool.as_ref().is_some_and(|p| missing.contains(p)))
-            })
-            .collect();
+            } else {
+                changes.push(change);
+            }
+        }
         Round {
             changes,
             events: plan.events,
@@ -202,17 +176,21 @@ impl View {
         }
     }
 
-    /// Until when a change is not tried again, because the same was refused.
-    fn held_back(&self, change: &Change) -> Option<Timestamp> {
-        let refusal = self.world.refusals.get(&change.object)?;
-        (refusal.content == change.content && refusal.retry_at > self.world.now)
-            .then_some(refusal.retry_at)
+    /// Whether an object may not be as planned, although nothing is planned for it.
+    fn is_in_doubt(&self, object: &ObjectRef) -> bool {
+        self.unsettled.contains_key(object) || self.patience.is_refused(object)
     }
 
     /// Takes in the answer to a write.
     pub fn answered(&mut self, change: &Change, answer: Answer, now: Timestamp) {
         self.world.set_now(now);
         let object = &change.object;
+        if !matches!(
+            answer,
+            Answer::Lost(_) | Answer::Overdue(_) | Answer::Unavailable(_)
+        ) {
+            self.patience.answered(object);
+        }
         match answer {
             Answer::Stored(observed) => {
                 self.store(*observed, true);
@@ -227,19 +205,22 @@ impl View {
                 self.remove(object, uid);
                 self.accepted(change, now);
             }
-            Answer::Outdated(_) => self.unsettle(change, now),
+            Answer::Outdated(_) => self.unsettle(object, now),
             Answer::Taken(message) => {
                 self.refuse(change, message, now);
-                self.unsettle(change, now);
+                self.unsettle(object, now);
             }
             Answer::Refused(message) => {
                 self.refuse(change, message, now);
                 // The refusal may come from a state that is not the known one.
                 if !matches!(change.action, Action::Create(_)) {
-                    self.unsettle(change, now);
+                    self.unsettle(object, now);
                 }
             }
-            Answer::Lost(_) => self.lost(change, now),
+            Answer::Lost(why) | Answer::Overdue(why) => {
+                self.lost(change, now);
+                self.put_off(change, &why, now);
+            }
             Answer::Unavailable(_) => {}
         }
     }
@@ -340,18 +321,16 @@ impl View {
             self.gone.insert(uid);
         }
         self.unsettled.remove(object);
-        self.refused_pools.remove(object);
+        self.patience.forget(object);
         self.world.forget(object);
     }
 
-    fn unsettle(&mut self, change: &Change, not_before: Timestamp) {
-        let pool = change.pool.clone().filter(|_| is_for_pool(change.stage));
+    fn unsettle(&mut self, object: &ObjectRef, not_before: Timestamp) {
         let unsettled = Unsettled {
             not_before,
             lands_until: None,
-            pool,
         };
-        self.unsettled.insert(change.object.clone(), unsettled);
+        self.unsettled.insert(object.clone(), unsettled);
     }
 
     /// A write without an answer may have happened, may not have, or may yet.
@@ -362,17 +341,16 @@ impl View {
         };
         // Every other write names the state that it is for: a late one does
         // no harm.
-        self.unsettle(
-            change,
-            if creation.is_some() {
-                now + LANDING
-            } else {
-                now
-            },
-        );
-        if let Some(unsettled) = self.unsettled.get_mut(&change.object) {
-            unsettled.lands_until = Some(now + LANDING);
-        }
+        let not_before = if creation.is_some() {
+            now + LANDING
+        } else {
+            now
+        };
+        let unsettled = Unsettled {
+            not_before,
+            lands_until: Some(now + LANDING),
+        };
+        self.unsettled.insert(change.object.clone(), unsettled);
         let Some(body) = creation else { return };
         // Until it can no longer come into effect its addresses are in use.
         if change.object.kind == Kind::Service
@@ -380,127 +358,6 @@ impl View {
             && let Ok(presumed) = Observed::read(Kind::Service, body.to_json())
         {
             self.world.observe(presumed);
-        }
-    }
-
-    fn accepted(&mut self, change: &Change, now: Timestamp) {
-        let object = &change.object;
-        self.world.clear_refusal(object);
-        self.refused_pools.remove(object);
-        if matches!(change.action, Action::Delete { .. }) {
-            return;
-        }
-        let fresh = Repeat {
-            content: change.content,
-            count: 0,
-            first: now,
-        };
-        let repeat = self
-            .repeats
-            .entry(object.clone())
-            .or_insert_with(|| fresh.clone());
-        if repeat.content != change.content {
-            *repeat = fresh;
-        }
-        repeat.count += 1;
-        if repeat.count >= REPEATS {
-            let count = repeat.count;
-            let retry_at = now + backoff(count);
-            self.world.refuse(
-                object.clone(),
-                Refusal {
-                    message: format!(
-                        "{object} was written {count} times in a row and still differs: \
-                         another controller or a webhook changes it back"
-                    ),
-                    retry_at,
-                    attempts: count,
-                    content: change.content,
-                },
-            );
-        }
-    }
-
-    fn refuse(&mut self, change: &Change, message: String, now: Timestamp) {
-        let object = &change.object;
-        let attempts = self
-            .world
-            .refusals
-            .get(object)
-            .filter(|refusal| refusal.content == change.content)
-            .map_or(1, |refusal| refusal.attempts.saturating_add(1));
-        if let Some(pool) = change.pool.as_ref().filter(|_| is_for_pool(change.stage)) {
-            self.refused_pools.insert(object.clone(), pool.clone());
-        }
-        let retry_at = now + backoff(attempts);
-        let refusal = Refusal {
-            message,
-            retry_at,
-            attempts,
-            content: change.content,
-        };
-        self.world.refuse(object.clone(), refusal);
-    }
-
-    /// A refusal of something that is wanted no more is of no interest.
-    fn drop_old_refusals(&mut self, changes: &[Change]) {
-        let now = self.world.now;
-        let mut old: BTreeSet<ObjectRef> = self
-            .world
-            .refusals
-            .iter()
-            .filter(|(_, refusal)| refusal.retry_at <= now)
-            .map(|(object, _)| object.clone())
-            .collect();
-        for change in changes {
-            old.remove(&change.object);
-        }
-        for object in &old {
-            self.world.clear_refusal(object);
-        }
-        let refusals = &self.world.refusals;
-        self.refused_pools
-            .retain(|object, _| refusals.contains_key(object));
-    }
-}
-
-/// One second, doubled with each attempt, up to five minutes.
-fn backoff(attempts: u32) -> SignedDuration {
-    let seconds = 1i64 << attempts.saturating_sub(1).min(16);
-    SignedDuration::from_secs(seconds).min(LONGEST_BACKOFF)
-}
-
-/// Whether other changes of the pool need what is written in this stage.
-pub(super) fn is_for_pool(stage: Stage) -> bool {
-    matches!(stage, Stage::Pool | Stage::Advertise)
-}
-
-/// Whether what is written in this stage needs the pool to be in order.
-pub(super) fn needs_pool(stage: Stage) -> bool {
-    matches!(stage, Stage::Advertise | Stage::Serve)
-}
-
-/// UIDs of objects that were deleted. A UID never returns, so that news of
-/// one is old news.
-#[derive(Debug, Default)]
-struct Gone {
-    uids: HashSet<String>,
-    order: VecDeque<String>,
-}
-
-impl Gone {
-    fn contains(&self, uid: &str) -> bool {
-        self.uids.contains(uid)
-    }
-
-    fn insert(&mut self, uid: String) {
-        if self.uids.insert(uid.clone()) {
-            self.order.push_back(uid);
-            if self.order.len() > REMEMBERED
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.uids.remove(&oldest);
-            }
         }
     }
 }

@@ -109,7 +109,8 @@ pub enum Action {
     /// JSON merge patch of our object, also at that resource version: for a
     /// list in which server-side apply would leave what somebody else added.
     Patch(Body),
-    /// Server-side apply of the status subresource.
+    /// Server-side apply of the status subresource. The body carries the UID
+    /// and the resource version that the plan was made for.
     ApplyStatus(Body),
     /// Deletion, if it is still the object that the plan knows.
     Delete {
@@ -220,9 +221,9 @@ pub struct Change {
     pub action: Action,
     /// Why.
     pub cause: Cause,
-    /// The L2AddressPool whose MetalLB objects it needs: when one of them
-    /// could not be written, this must not be either.
-    pub pool: Option<String>,
+    /// What must be as planned before this is written: MetalLB's objects. While
+    /// one of them could not be written, or its state is not known, this waits.
+    pub needs: Vec<ObjectRef>,
     /// Digest of the wanted content, to tell whether a refused write is the
     /// same again. Zero for deletions.
     pub content: u64,

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::change::{Action, Cause, Change, Stage};
 use super::environment::{CandidateSet, Environment, Member};
 use super::load_balancer::earlier;
+use super::needs::metallb_object;
 use super::neighbours::pool_labels;
 use super::pool::{PoolView, ip_address_pool_ref, is_ours, owned_pool};
 use super::writing::{content_of, hold_back};
@@ -67,7 +68,7 @@ pub(super) fn plan(
     let writing = Writing {
         world,
         view,
-        unit: &name,
+        ip_address_pool: &name,
     };
     if addresses.is_empty() {
         let live = world.ip_address_pools.get(&name);
@@ -239,16 +240,13 @@ fn withdraw(world: &World, kind: Kind, name: &str, meta: &ObjectMeta, result: &m
             Kind::L2Advertisement => Stage::Unadvertise,
             _ => Stage::Unpool,
         },
-        object: ObjectRef {
-            kind,
-            key: Key::new(world.options.metallb_namespace.clone(), name.to_owned()),
-        },
+        object: metallb_object(world, kind, name),
         action: Action::Delete {
             uid: meta.uid.clone(),
             resource_version: meta.resource_version.clone(),
         },
         cause: Cause::Unwanted,
-        pool: None,
+        needs: Vec::new(),
         content: 0,
     };
     let (change, until) = hold_back(world, change);
@@ -280,25 +278,24 @@ fn finalizer(world: &World, view: &PoolView, stage: Stage, held: bool) -> Change
     let mut body = json!({
         "apiVersion": format!("{}/{}", names::GROUP, names::VERSION),
         "kind": "L2AddressPool",
-        "metadata": {
-            "name": view.name,
-            "uid": view.uid,
-            "resourceVersion": meta.and_then(|m| m.resource_version.clone()),
-        },
+        "metadata": {"name": view.name, "uid": view.uid},
     });
     if held {
         body["metadata"]["finalizers"] = json!([names::POOL_FINALIZER]);
     }
+    // The same wish at another resource version is no other one.
+    let content = content_of(&body);
+    body["metadata"]["resourceVersion"] = json!(meta.and_then(|m| m.resource_version.clone()));
     Change {
         stage,
         object: ObjectRef {
             kind: Kind::AddressPool,
             key: Key::new("", view.name.clone()),
         },
-        content: content_of(&body),
+        content,
         action: Action::Apply(body.into()),
         cause: Cause::Finalizer,
-        pool: None,
+        needs: Vec::new(),
     }
 }
 
@@ -335,13 +332,8 @@ fn advertisement(
             Vec::new()
         },
     };
-    let object = ObjectRef {
-        kind: Kind::L2Advertisement,
-        key: Key::new(
-            world.options.metallb_namespace.clone(),
-            names::advertisement_name(&view.name, &set.id, &member.value),
-        ),
-    };
+    let name = names::advertisement_name(&view.name, &set.id, &member.value);
+    let object = metallb_object(world, Kind::L2Advertisement, &name);
     let labels = [
         (names::CANDIDATES.to_owned(), set.id.clone()),
         (names::PIN.to_owned(), member.value.to_string()),
@@ -393,8 +385,8 @@ pub(super) fn manifest(
 pub(super) struct Writing<'a> {
     pub world: &'a World,
     pub view: &'a PoolView,
-    /// The IPAddressPool that they are for: what needs it waits for them.
-    pub unit: &'a str,
+    /// The IPAddressPool that they are for.
+    pub ip_address_pool: &'a str,
 }
 
 impl Writing<'_> {
@@ -409,8 +401,15 @@ impl Writing<'_> {
     ) {
         result.wanted.push(manifest.clone());
         let content = content_of(&manifest);
+        let mut needs = Vec::new();
         let (action, cause) = match self.live(&object) {
-            None => (Action::Create(manifest.into()), Cause::New),
+            None => {
+                if stage == Stage::Advertise && !self.has_pool() {
+                    let name = self.ip_address_pool;
+                    needs.push(metallb_object(self.world, Kind::IpAddressPool, name));
+                }
+                (Action::Create(manifest.into()), Cause::New)
+            }
             Some((meta, _)) if !is_ours(meta, &self.view.name) => return,
             Some((meta, _)) if meta.deletion_timestamp.is_some() => return,
             Some((meta, spec)) => {
@@ -426,12 +425,18 @@ impl Writing<'_> {
             object,
             action,
             cause,
-            pool: Some(self.unit.to_owned()),
+            needs,
             content,
         };
         let (change, until) = hold_back(self.world, change);
         result.deadline = earlier(result.deadline, until);
         result.changes.extend(change);
+    }
+
+    /// Whether the pool is there, as planned or not.
+    fn has_pool(&self) -> bool {
+        let live = self.world.ip_address_pools.get(self.ip_address_pool);
+        live.is_some_and(|live| live.metadata().deletion_timestamp.is_none())
     }
 
     /// Metadata and spec of the object that exists.

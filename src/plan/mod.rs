@@ -30,6 +30,7 @@ pub(crate) mod gate;
 mod inference;
 mod load_balancer;
 mod metallb_objects;
+mod needs;
 pub(crate) mod neighbours;
 mod one;
 pub(crate) mod outlook;

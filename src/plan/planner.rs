@@ -13,7 +13,8 @@ use super::gate::{self, Gate};
 use super::load_balancer::earlier;
 use super::one::plan_load_balancer;
 use super::{
-    LoadBalancerPlan, Plan, PoolPlan, Stage, dns, metallb_objects, pool_status, service_changes,
+    Change, LoadBalancerPlan, Plan, PoolPlan, Stage, dns, metallb_objects, pool_status,
+    service_changes,
 };
 use crate::address::{AddressRange, RangeSet};
 use crate::api::{FamilyCount, names};
@@ -223,12 +224,19 @@ impl Planner {
             let own = own_objects.remove(name.as_str());
             objects.wanted.extend(own.into_iter().flatten());
             plan.next_deadline = earlier(plan.next_deadline, objects.deadline);
-            // What is about to be gone needs no status.
-            let released = objects.changes.iter().any(|c| c.stage == Stage::Release);
+            // What is about to be gone needs no status. What gets its
+            // finalizer gets it with the next plan: it is a new version then.
+            let is_first = |c: &Change| {
+                matches!(c.stage, Stage::Protect | Stage::Release)
+                    && !world.refusals.contains_key(&c.object)
+            };
+            let waits = objects.changes.iter().any(is_first);
             more.extend(objects.changes);
             let (status, change, events) = pool_status::plan(world, view, held, users);
-            more.extend(change.filter(|_| !released));
-            plan.events.extend(events);
+            if !waits {
+                more.extend(change);
+                plan.events.extend(events);
+            }
             pools.insert(
                 name.clone(),
                 PoolPlan {

@@ -140,7 +140,8 @@ pub(super) fn plan(
     } else {
         json!(status)
     };
-    let change = status_change(Kind::AddressPool, "L2AddressPool", &key, &body);
+    let meta = stored.map(Stored::metadata);
+    let change = status_change(Kind::AddressPool, &key, meta, &body);
     let events = events(&key, view, previous, &status);
     (status, Some(change), events)
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::load_balancer::earlier;
-use super::{Action, Body, Cause, Change, LoadBalancerPlan, Plan, Stage, writing};
+use super::{Action, Body, Cause, Change, LoadBalancerPlan, Plan, Stage, needs, writing};
 use crate::api::{Reason, names};
 use crate::world::{Child, Key, Kind, ObjectRef, Stored, World};
 
@@ -43,7 +43,7 @@ fn deletion(child: &Child, cause: Cause) -> Change {
             resource_version: child.service.metadata.resource_version.clone(),
         },
         cause,
-        pool: None,
+        needs: Vec::new(),
         content: 0,
     }
 }
@@ -72,7 +72,9 @@ pub(super) fn write_services(
     // What was compared for one child need not be for those that are alike.
     let mut as_wanted = None;
     for slot in plan.slots.iter().filter(|s| !waiting.contains(&s.number)) {
-        let (cause, action, content) = match children.get(&slot.number) {
+        let child = children.get(&slot.number).map(|c| &**c);
+        let mut needs = Vec::new();
+        let (cause, action, content) = match child {
             // It is going; its name is free when it is gone.
             Some(child) if child.terminating => continue,
             Some(child) => {
@@ -84,7 +86,7 @@ pub(super) fn write_services(
                 // Ports first: until those that are not ours have gone, the
                 // API server may refuse ours beside them.
                 if let Some(patch) = template.ports_patch(child) {
-                    let content = writing::content_of(&patch);
+                    let content = writing::content_of(&patch["spec"]);
                     (
                         difference.unwrap_or(Cause::Drift),
                         Action::Patch(patch.into()),
@@ -93,6 +95,7 @@ pub(super) fn write_services(
                 } else if let Some(cause) = difference {
                     let version = child.service.metadata.resource_version.clone();
                     let body = Body::service(template, slot, version);
+                    needs = needs::of_service(world, template, slot, Some(child));
                     (cause, Action::Apply(body), template.content(slot))
                 } else {
                     as_wanted = Some(child.common);
@@ -103,6 +106,7 @@ pub(super) fn write_services(
             None if matches!(slot.blocked, Some((Reason::NameTaken, _))) => continue,
             None => {
                 let body = Body::service(template, slot, None);
+                needs = needs::of_service(world, template, slot, None);
                 (Cause::New, Action::Create(body), template.content(slot))
             }
         };
@@ -115,7 +119,7 @@ pub(super) fn write_services(
             },
             action,
             cause,
-            pool: Some(slot.address_pool.clone()),
+            needs,
             content,
         };
         let (change, until) = writing::hold_back(world, change);

@@ -1,5 +1,6 @@
 //! The status of an object, compared with the one that is stored.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
 use super::{Action, Cause, Change, LoadBalancerPlan, Stage, writing};
@@ -31,12 +32,9 @@ pub(super) fn write_status(
         // Nothing but the conditions is known to be right.
         status = json!({"conditions": plan.status.conditions});
     }
-    plan.changes.push(status_change(
-        Kind::LoadBalancer,
-        "L2LoadBalancer",
-        key,
-        &status,
-    ));
+    let meta = stored.map(Stored::metadata);
+    let change = status_change(Kind::LoadBalancer, key, meta, &status);
+    plan.changes.push(change);
 }
 
 /// Whether two statuses say the same, leaving others' conditions aside.
@@ -55,26 +53,44 @@ fn has_dns(status: &L2LoadBalancerStatus) -> bool {
     status.conditions.iter().any(|c| c.type_ == kind)
 }
 
-pub(super) fn status_change(kind: Kind, name: &str, key: &Key, status: &Value) -> Change {
-    let mut metadata = json!({"name": key.name});
-    if !key.namespace.is_empty() {
-        metadata["namespace"] = json!(key.namespace);
-    }
-    let body = json!({
+/// The write of a status, for the state of the object that it was planned
+/// from. A write that comes late, from a leader that is no more, would say
+/// what is no longer so, of another object of that name even: by the resource
+/// version it fails. That costs little: nobody else writes these objects often,
+/// and what we write of them tells us the version that comes next.
+pub(super) fn status_change(
+    kind: Kind,
+    key: &Key,
+    meta: Option<&ObjectMeta>,
+    status: &Value,
+) -> Change {
+    let mut body = json!({
         "apiVersion": format!("{}/{}", names::GROUP, names::VERSION),
-        "kind": name,
-        "metadata": metadata,
+        "kind": kind.as_str(),
+        "metadata": {"name": key.name},
         "status": status,
     });
+    if !key.namespace.is_empty() {
+        body["metadata"]["namespace"] = json!(key.namespace);
+    }
+    // The same words for another state are no other content.
+    let content = writing::content_of(&body);
+    let meta = meta.map(|m| (m.uid.as_ref(), m.resource_version.as_ref()));
+    if let Some((Some(uid), _)) = meta {
+        body["metadata"]["uid"] = json!(uid);
+    }
+    if let Some((_, Some(version))) = meta {
+        body["metadata"]["resourceVersion"] = json!(version);
+    }
     Change {
         stage: Stage::Report,
         object: ObjectRef {
             kind,
             key: key.clone(),
         },
-        content: writing::content_of(&body),
+        content,
         action: Action::ApplyStatus(body.into()),
         cause: Cause::Status,
-        pool: None,
+        needs: Vec::new(),
     }
 }

@@ -107,6 +107,20 @@ impl ServiceTemplate {
         template
     }
 
+    /// The L2AddressPool of the children.
+    pub fn pool(&self) -> &str {
+        self.label(names::POOL)
+    }
+
+    /// The set of candidate nodes of the children.
+    pub fn candidates(&self) -> &str {
+        self.label(names::CANDIDATES)
+    }
+
+    fn label(&self, key: &str) -> &str {
+        self.labels.get(key).map_or("", String::as_str)
+    }
+
     /// Stands for everything that the children have in common.
     fn digest(&self) -> String {
         let text = serde_json::to_string(&(
@@ -274,7 +288,7 @@ pub(super) fn owner(load_balancer: &str, uid: &str) -> OwnerReference {
 }
 
 /// Whether the Service names the slot's pool and its addresses, in whatever order.
-fn has_addresses(slot: &SlotPlan, child: &Child) -> bool {
+pub(super) fn has_addresses(slot: &SlotPlan, child: &Child) -> bool {
     child.address_pool.as_ref() == Some(&slot.address_pool)
         && slot.addresses.len() == child.addresses.len()
         && slot.addresses.iter().all(|a| child.addresses.contains(a))

@@ -112,7 +112,6 @@ impl View {
                 self.unsettled.entry(object).or_insert(super::Unsettled {
                     not_before: now,
                     lands_until: None,
-                    pool: None,
                 });
             } else {
                 self.remove(&object, None);

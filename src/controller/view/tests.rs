@@ -1,3 +1,6 @@
+mod holding_back;
+
+use super::patience::{LONGEST_BACKOFF, REPEATS, backoff};
 use super::*;
 use crate::api::names;
 use crate::metallb::Capabilities;
@@ -42,7 +45,7 @@ fn change(action: Action) -> Change {
         object: object(),
         action,
         cause: Cause::New,
-        pool: Some("edge".to_owned()),
+        needs: Vec::new(),
         content: 7,
     }
 }
@@ -265,57 +268,35 @@ fn kinds_of_metallb_come_and_go_and_ours_are_waited_for() {
     assert_eq!(view.missing(), ["L2LoadBalancer"]);
 }
 
-/// Advertisements that were refused together must not wait for each other.
 #[test]
-fn a_refused_advertisement_is_tried_again_and_its_services_wait() {
+fn a_write_without_an_answer_is_put_off_and_then_said() {
     let mut view = view();
-    view.hear(News::Definitions {
-        present: BTreeSet::new(),
-        capabilities: Capabilities::CURRENT,
-    });
-    let put = |view: &mut View, kind, mut manifest: Value| {
-        manifest["metadata"]["uid"] = json!("1");
-        manifest["metadata"]["resourceVersion"] = json!("1");
-        let observed = Observed::read(kind, manifest).unwrap();
-        view.hear(News::Applied(Box::new(observed)));
+    view.hear(applied("a", 5, "192.0.2.1"));
+    let apply = change(Action::Apply(body("192.0.2.1").into()));
+    let mut at = now();
+    for attempt in 1..=3 {
+        view.answered(&apply, Answer::Overdue("timeout".to_owned()), at);
+        let wait = backoff(attempt);
+        assert_eq!(view.held_back(&apply), Some(at + wait), "attempt {attempt}");
+        // What became of it is asked at once all the same.
+        let questions = view.questions(at);
+        view.settled(&questions[0], Some(service("a", 5, "192.0.2.1")));
+        let refusal = view.world().refusals.get(&object());
+        assert_eq!(refusal.is_some(), attempt > 1, "once is chance");
+        at += wait;
+        view.set_time(at);
+        assert_eq!(view.held_back(&apply), None);
+    }
+    let refusal = &view.world().refusals[&object()];
+    assert_eq!(refusal.message, "there was no answer in time (timeout)");
+    // Something else is wanted: no patience is needed for that.
+    let other = Change {
+        content: 8,
+        ..apply.clone()
     };
-    for node in ["a", "b"] {
-        let labels = json!({"kubernetes.io/hostname": node});
-        put(
-            &mut view,
-            Kind::Node,
-            json!({"metadata": {"name": node, "labels": labels}}),
-        );
-    }
-    put(
-        &mut view,
-        Kind::AddressPool,
-        json!({"metadata": {"name": "edge"}, "spec": {"addresses": ["192.0.2.0/28"]}}),
-    );
-    put(
-        &mut view,
-        Kind::LoadBalancer,
-        json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"addressPool": "edge",
-            "service": {"selector": {"app": "web"}, "ports": [{"port": 80}]}}}),
-    );
-    let mut planner = Planner::default();
-    let of = |round: &Round, stage| {
-        let all = round.changes.iter().filter(|c| c.stage == stage);
-        all.cloned().collect::<Vec<_>>()
-    };
-    let round = view.plan(&mut planner, now());
-    for change in of(&round, Stage::Pool) {
-        let Action::Create(body) = &change.action else {
-            panic!("{change:?}")
-        };
-        put(&mut view, Kind::IpAddressPool, body.to_json());
-    }
-    let advertisements = of(&round, Stage::Advertise);
-    assert_eq!(advertisements.len(), 2);
-    for change in &advertisements {
-        view.answered(change, Answer::Refused("no webhook".to_owned()), now());
-    }
-    let round = view.plan(&mut planner, now() + SignedDuration::from_secs(2));
-    assert_eq!(of(&round, Stage::Advertise).len(), 2);
-    assert_eq!(of(&round, Stage::Serve).len(), 0);
+    assert_eq!(view.held_back(&other), None);
+    view.answered(&apply, stored("a", 6, "192.0.2.1"), at);
+    assert!(view.world().refusals.is_empty());
+    view.answered(&apply, Answer::Lost("cut".to_owned()), at);
+    assert_eq!(view.held_back(&apply), Some(at + backoff(1)));
 }

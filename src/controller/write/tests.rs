@@ -28,7 +28,7 @@ fn change(action: Action) -> Change {
         },
         action,
         cause: Cause::New,
-        pool: None,
+        needs: Vec::new(),
         content: 1,
     }
 }
@@ -189,13 +189,15 @@ async fn refusals_carry_the_servers_sentence() {
 #[tokio::test]
 async fn what_is_unclear_is_not_taken_for_a_refusal() {
     let (answer, _) = once(Action::Create(body().into()), 504, failure(504, "timeout")).await;
-    assert!(matches!(answer, Answer::Lost(_)));
+    assert!(matches!(answer, Answer::Overdue(_)));
     let (answer, _) = once(
         Action::Create(body().into()),
         500,
         failure(500, "etcdserver: timed out"),
     )
     .await;
+    assert!(matches!(answer, Answer::Overdue(_)));
+    let (answer, _) = once(Action::Create(body().into()), 502, json!("bad gateway")).await;
     assert!(matches!(answer, Answer::Lost(_)));
     // It would come again, whatever the server calls it.
     let message = "failed to create typed live object (shop/web-0): .spec.ports: expected list";

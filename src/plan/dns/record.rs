@@ -116,7 +116,7 @@ pub(super) fn difference(
         object: reference(&served.key),
         action,
         cause,
-        pool: None,
+        needs: Vec::new(),
         content,
     })
 }
@@ -130,7 +130,7 @@ pub(super) fn deletion(key: &Key, meta: &ObjectMeta) -> Change {
             resource_version: meta.resource_version.clone(),
         },
         cause: Cause::Unwanted,
-        pool: None,
+        needs: Vec::new(),
         content: 0,
     }
 }

@@ -240,7 +240,7 @@ pub(super) fn objects(
     let writing = metallb_objects::Writing {
         world,
         view: &served.pool,
-        unit: &slot.address_pool,
+        ip_address_pool: &slot.address_pool,
     };
     writing.write(
         Stage::Pool,
