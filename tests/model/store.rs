@@ -1,15 +1,13 @@
-//! An API server in memory, as far as the plan loop can tell, with the parts
-//! of MetalLB and of the garbage collector played.
+//! An API server in memory, as far as the plan loop can tell.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use l2lb::api::names;
 use l2lb::controller::answer::Answer;
 use l2lb::controller::resource;
 use l2lb::controller::view::News;
-use l2lb::metallb::{self, Capabilities};
+use l2lb::metallb::Capabilities;
 use l2lb::plan::{Action, Change};
 use l2lb::world::{Key, Kind, ObjectRef, Observed, ResourceVersion, ServiceRecord};
 use serde_json::{Map, Value, json};
@@ -19,14 +17,16 @@ pub const METALLB: &str = "metallb-system";
 /// The objects, and the news that every watch has yet to deliver.
 #[derive(Default)]
 pub struct Store {
-    objects: BTreeMap<ObjectRef, Value>,
+    pub(super) objects: BTreeMap<ObjectRef, Value>,
     /// What we applied last, by object: its fields go when they are applied no more.
     applied: BTreeMap<ObjectRef, Value>,
     counter: u64,
     pub queues: BTreeMap<Kind, VecDeque<News>>,
     pub now: Timestamp,
-    /// Objects that admission refuses to create or change.
+    /// Whether a quota refuses Services.
     pub quota: bool,
+    /// A kind that admission refuses to create or change.
+    pub denied: Option<Kind>,
     pub writes: usize,
     /// The MetalLB that is installed.
     pub metallb: Capabilities,
@@ -169,10 +169,11 @@ impl Store {
         self.writes += 1;
         let object = &change.object;
         let live = self.objects.get(object).cloned();
-        let refused = self.quota && object.kind == Kind::Service;
+        let refused =
+            self.quota && object.kind == Kind::Service || self.denied == Some(object.kind);
         match &change.action {
             Action::Create(_) | Action::Apply(_) | Action::Patch(_) if refused => {
-                Answer::Refused("exceeded quota".to_owned())
+                Answer::Refused("exceeded quota, or denied".to_owned())
             }
             Action::Create(body) => match live {
                 Some(_) if !self.applied.contains_key(object) => {
@@ -182,14 +183,14 @@ impl Store {
             },
             Action::Apply(body) => match live {
                 None => Answer::Outdated("not found".to_owned()),
-                Some(live) if is_other(&live, &body.to_json()["metadata"]["resourceVersion"]) => {
+                Some(live) if is_other(&live, &body.to_json()) => {
                     Answer::Outdated("conflict".to_owned())
                 }
                 live => self.apply(object, live, &body.to_json()),
             },
             Action::Patch(body) => match live {
                 None => Answer::Outdated("not found".to_owned()),
-                Some(live) if is_other(&live, &body.to_json()["metadata"]["resourceVersion"]) => {
+                Some(live) if is_other(&live, &body.to_json()) => {
                     Answer::Outdated("conflict".to_owned())
                 }
                 Some(mut live) => {
@@ -200,6 +201,9 @@ impl Store {
             },
             Action::ApplyStatus(body) => match live {
                 None => Answer::Outdated("not found".to_owned()),
+                Some(live) if is_other(&live, &body.to_json()) => {
+                    Answer::Outdated("conflict".to_owned())
+                }
                 Some(mut live) => {
                     live["status"] = body.to_json()["status"].clone();
                     self.commit(object, live);
@@ -290,99 +294,12 @@ impl Store {
             })
             .collect()
     }
-
-    /// The garbage collector: children whose owner is gone.
-    pub fn collect_garbage(&mut self) {
-        let owners: BTreeSet<String> = self
-            .objects
-            .values()
-            .filter_map(|v| v["metadata"]["uid"].as_str().map(str::to_owned))
-            .collect();
-        let orphans: Vec<ObjectRef> = self
-            .objects
-            .iter()
-            .filter(|(_, value)| {
-                value["metadata"]["ownerReferences"]
-                    .as_array()
-                    .is_some_and(|refs| {
-                        !refs.is_empty()
-                            && refs
-                                .iter()
-                                .all(|r| !owners.contains(r["uid"].as_str().unwrap_or("")))
-                    })
-            })
-            .map(|(object, _)| object.clone())
-            .collect();
-        for object in orphans {
-            self.delete(&object);
-        }
-    }
-
-    /// MetalLB: gives each Service the address that it asks for, if it is
-    /// free and the pool exists, and reports who announces it.
-    pub fn metallb(&mut self) {
-        let services: Vec<ObjectRef> = self.all(Kind::Service).map(|(o, _)| o.clone()).collect();
-        for service in &services {
-            let value = &self.objects[service];
-            let annotations = &value["metadata"]["annotations"];
-            let asked = annotations[names::METALLB_IPS]
-                .as_str()
-                .unwrap_or("")
-                .to_owned();
-            let pool = annotations[names::METALLB_POOL].as_str().unwrap_or("");
-            let has_pool = self
-                .objects
-                .contains_key(&object(Kind::IpAddressPool, METALLB, pool));
-            let taken = services.iter().any(|other| {
-                other != service
-                    && self.objects[other]["status"]
-                        .to_string()
-                        .contains(&format!("\"{asked}\""))
-            });
-            if !asked.is_empty() && has_pool && !taken {
-                let ingress = json!({"loadBalancer": {"ingress": [{"ip": asked}]}});
-                self.edit(service, |v| v["status"] = ingress);
-            }
-        }
-        self.speakers(&services);
-    }
-
-    fn speakers(&mut self, services: &[ObjectRef]) {
-        let mut wanted = BTreeMap::new();
-        for service in services {
-            let value = &self.objects[service];
-            let pin = &value["metadata"]["labels"][names::PIN];
-            if let (Some(node), false) = (pin.as_str(), value["status"].is_null())
-                && self.objects.contains_key(&object(Kind::Node, "", node))
-            {
-                let key = &service.key;
-                wanted.insert(
-                    object(Kind::ServiceL2Status, METALLB, &format!("l2-{}", key.name)),
-                    json!({"metadata": {"labels": {metallb::STATUS_NODE: node,
-                        metallb::STATUS_SERVICE: key.name, metallb::STATUS_NAMESPACE: key.namespace}}}),
-                );
-            }
-        }
-        let old: Vec<ObjectRef> = self
-            .all(Kind::ServiceL2Status)
-            .map(|(o, _)| o.clone())
-            .filter(|o| !wanted.contains_key(o))
-            .collect();
-        for status in old {
-            self.delete(&status);
-        }
-        for (status, value) in wanted {
-            if self.objects.contains_key(&status) {
-                self.edit(&status, |v| {
-                    v["metadata"]["labels"] = value["metadata"]["labels"].clone()
-                });
-            } else {
-                self.put(&status, value);
-            }
-        }
-    }
 }
 
-fn is_other(live: &Value, version: &Value) -> bool {
-    !version.is_null() && live["metadata"]["resourceVersion"] != *version
+/// Whether a write is for another object, or another state of it.
+fn is_other(live: &Value, body: &Value) -> bool {
+    ["uid", "resourceVersion"].into_iter().any(|field| {
+        let wanted = &body["metadata"][field];
+        !wanted.is_null() && live["metadata"][field] != *wanted
+    })
 }
