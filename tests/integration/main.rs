@@ -8,6 +8,7 @@ mod dns;
 mod fan_out;
 mod leaving;
 mod metallb;
+mod overdue;
 mod plugin;
 mod rebalance;
 mod refusals;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
             api(),
             refusals::metallb_denies_a_pool,
         ),
+        harness::trial("a_pool_hangs", api(), overdue::a_pool_hangs),
         harness::trial(
             "broken_stored_objects",
             api(),
