@@ -65,22 +65,23 @@ fn no_address_is_given_twice_and_all_comes_to_rest() {
     happened(&total, count);
 }
 
-/// Everything that is tried happened in a good part of the cases.
+/// Everything that is tried happened, and often enough that chance does not
+/// make this fail: a quarter of what is usual.
 fn happened(total: &Tally, cases: usize) {
     for (what, count) in [
         ("plans", total.plans / 4),
         ("plans with something to write", total.plans_to_write / 3),
-        ("questions", total.questions * 2),
-        ("moves", total.moves * 10),
-        ("crashes", total.crashes),
-        ("crashes while writing", total.crashes_at_work * 16),
-        ("late writes that came into effect", total.landed * 8),
+        ("questions", total.questions * 4),
+        ("moves", total.moves * 16),
+        ("crashes", total.crashes * 3),
+        ("crashes while writing", total.crashes_at_work * 64),
+        ("late writes that came into effect", total.landed * 32),
         ("stored", total.with("stored") / 4),
-        ("outdated", total.with("outdated") * 4),
-        ("refused", total.with("refused") * 4),
-        ("lost", total.with("lost") * 2),
-        ("overdue", total.with("overdue") * 2),
-        ("unavailable", total.with("unavailable") * 4),
+        ("outdated", total.with("outdated") * 32),
+        ("refused", total.with("refused") * 16),
+        ("lost", total.with("lost") * 8),
+        ("overdue", total.with("overdue") * 8),
+        ("unavailable", total.with("unavailable") * 16),
     ] {
         assert!(count >= cases, "too few {what}: {total:#?}");
     }

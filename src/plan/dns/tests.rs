@@ -5,7 +5,7 @@ use super::GRACE;
 use crate::external_dns::Availability;
 use crate::plan::Planner;
 use crate::simulate::Cluster;
-use crate::world::{Key, Kind, ObjectRef, Stored};
+use crate::world::{HANDOVER, Key, Kind, ObjectRef, Stored};
 
 struct Stage {
     cluster: Cluster,
