@@ -294,12 +294,12 @@ fn second_failures_are_spread() {
             }
         }
     }
+    let mean = sum.0 / f64::from(sum.1);
     eprintln!(
-        "second failures: largest minus smallest is {:.2} in the mean, {} at most (where each \
+        "second failures: largest minus smallest is {mean:.2} in the mean, {} at most (where each \
          survivor takes over {} in the mean)",
-        sum.0 / f64::from(sum.1),
-        widest.0,
-        widest.1
+        widest.0, widest.1
     );
-    assert!(widest.0 <= 10, "{widest:?}");
+    // There is no chance in it: this is what docs/failover.md says.
+    assert!(widest.0 <= 8 && mean < 3.65, "{widest:?}, {mean}");
 }

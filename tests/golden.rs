@@ -68,7 +68,8 @@ fn every_case_renders_as_expected() {
 }
 
 /// What was rendered and applied needs nothing more: a plan of the input
-/// together with all of it changes nothing.
+/// together with all of it writes nothing but statuses, which follow what is there
+/// now.
 #[test]
 fn rendering_is_stable_over_its_own_output() {
     for case in cases() {
@@ -87,6 +88,7 @@ fn rendering_is_stable_over_its_own_output() {
             .plan(&world)
             .changes
             .iter()
+            .filter(|c| c.action.verb() != "status")
             .map(|c| format!("{} {} ({})", c.action.verb(), c.object, c.cause.as_str()))
             .collect();
         assert!(changes.is_empty(), "{}: {changes:#?}", case.display());

@@ -54,6 +54,9 @@ pub struct PoolCensus {
 pub struct Shares {
     /// They can be given out.
     pub free: u128,
+    /// Nobody has them, and they are kept for a load balancer that names them, or
+    /// are those of nodes.
+    pub reserved: u128,
     /// Services have them, and keep them.
     pub allocated: u128,
     /// Slots have them whose home has left.
@@ -224,10 +227,10 @@ fn pool_of(world: &World, name: &str, planned: &super::PoolPlan, tally: &Tally) 
         });
         let held = of(&planned.status.allocated);
         let retiring = of(&tally.retiring).min(held);
+        let reserved = of(&planned.status.reserved);
         let shares = Shares {
-            free: usable
-                .saturating_sub(held)
-                .saturating_sub(of(&planned.status.reserved)),
+            free: usable.saturating_sub(held).saturating_sub(reserved),
+            reserved,
             allocated: held - retiring,
             retiring,
             excluded: all - usable,

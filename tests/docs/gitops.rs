@@ -12,7 +12,7 @@ use jiff::SignedDuration;
 use l2lb::manifest;
 use l2lb::plan::Planner;
 use l2lb::simulate::Cluster;
-use l2lb::world::{Key, Kind, ObjectRef};
+use l2lb::world::{HANDOVER, Key, Kind, ObjectRef};
 use serde_json::{Value, json};
 
 use crate::pages;
@@ -121,6 +121,8 @@ fn states() -> BTreeMap<&'static str, Value> {
             key: Key::new("metallb-system", format!("l2-shop-web-{slot}")),
         });
     }
+    // It is not a handover.
+    scene.cluster.advance(HANDOVER);
     scene.write();
     states.insert("no-ready-pod", scene.load_balancer());
 

@@ -1,6 +1,7 @@
 //! docs/reference.md: every field, condition, reason, label and flag, out of
 //! the definitions and the code.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use clap::CommandFactory;
@@ -197,9 +198,12 @@ fn meaning(field: &JSONSchemaProps, item: Option<&JSONSchemaProps>, required: bo
         parts.push(format!("Default: `{}`.", default.0));
     }
     let rules = field.x_kubernetes_validations.iter().flatten();
+    // Several rules may say the same.
+    let mut said = BTreeSet::new();
     parts.extend(
         rules
             .filter_map(|r| r.message.as_deref())
+            .filter(|m| said.insert(*m))
             .map(|m| format!("Refused otherwise: *{m}*.")),
     );
     parts.join(" ")

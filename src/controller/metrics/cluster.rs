@@ -96,6 +96,7 @@ fn pools(census: &Census) -> Vec<Gauge> {
     let states = by_family().flat_map(|(name, family, shares)| {
         let Shares {
             free,
+            reserved,
             allocated,
             retiring,
             excluded,
@@ -103,6 +104,7 @@ fn pools(census: &Census) -> Vec<Gauge> {
         } = shares;
         let states = [
             ("free", free),
+            ("reserved", reserved),
             ("allocated", allocated),
             ("retiring", retiring),
             ("excluded", excluded),
@@ -116,8 +118,9 @@ fn pools(census: &Census) -> Vec<Gauge> {
     vec![
         Gauge::new(
             "pool_addresses",
-            "Addresses of an L2AddressPool by family and state: free, allocated, retiring (kept \
-             for a while after their node left) or excluded",
+            "Addresses of an L2AddressPool by family and state: free, reserved (by a load \
+             balancer, or nodes have them), allocated, retiring (kept for a while after their \
+             node left) or excluded",
             states,
         ),
         Gauge::new(
