@@ -1,31 +1,42 @@
 //! Nodes that are drained, not ready, without a network or without power for a
 //! while: their slots are kept.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
-use l2lb_demo::stage::{Slot, Stage};
+use l2lb_demo::stage::{PATIENCE, Slot, Stage};
 use l2lb_lab::Lab;
 use serde_json::{Value, json};
 
 use crate::{DRAIN, serves, usual};
 
 /// Runs the plugin, which succeeds.
-async fn plugin(stage: &Stage, args: &[&str]) -> Result<String> {
+async fn plugin(stage: &Stage, args: &[&str]) -> Result<()> {
     let (code, text) = stage.lab.plugin(args).await?;
     ensure!(code == 0, "{args:?} ends with {code}: {text}");
-    Ok(text)
+    Ok(())
 }
 
 /// The client outside, the speakers and the plugin's own election agree on
 /// who announces a slot.
 async fn explained(stage: &Stage, slot: &Slot, by: &str) -> Result<()> {
     stage.answers(slot, by).await?;
+    let start = Instant::now();
     for address in &slot.addresses {
-        let text = plugin(stage, &["why", &address.to_string(), "-o", "json"]).await?;
-        let why: Value = serde_json::from_str(&text)?;
-        ensure!(
-            why["shouldAnnounce"] == by && why["announcedBy"] == json!([by]),
-            "{by} answers for {address}: {why:#}"
-        );
+        loop {
+            let why = ["why", &address.to_string(), "-o", "json"];
+            let (_, text) = stage.lab.plugin(why).await?;
+            let why: Value = serde_json::from_str(&text)?;
+            if why["shouldAnnounce"] == by && why["announcedBy"] == json!([by]) {
+                break;
+            }
+            // That a node has died, Kubernetes knows later than MetalLB.
+            ensure!(
+                start.elapsed() < PATIENCE,
+                "{by} answers for {address}: {why:#}"
+            );
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
     }
     Ok(())
 }
