@@ -120,7 +120,7 @@ pub(crate) fn appraise(world: &World, pool: &str) -> Appraisal {
     let gates: Vec<(Key, Gate)> = keys
         .into_iter()
         .map(|key| {
-            let gate = gate::judge(world, &mut environment, &nothing, &key, &mut ids);
+            let gate = gate::judge(world, &mut environment, &nothing, &key, &mut ids, None);
             (key, gate)
         })
         .collect();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::environment::{CandidateSet, Environment, NodeIds};
 use super::load_balancer::Served;
 use super::pool::PoolView;
-use super::spec;
+use super::spec::{self, OwnSpec};
 use crate::address::Family;
 use crate::api::condition::Verdict;
 use crate::api::{ConditionType, L2LoadBalancer, Reason};
@@ -62,13 +62,15 @@ impl Gate {
     }
 }
 
-/// Judges one load balancer.
+/// Judges one load balancer. `before` is the gate of the last plan: what was read
+/// of the same object need not be read again, which is most of the work.
 pub(super) fn judge(
     world: &World,
     environment: &mut Environment,
     previous: &Environment,
     key: &Key,
     ids: &mut NodeIds,
+    before: Option<&Gate>,
 ) -> Gate {
     let object = match world.load_balancers.get(key) {
         Some(Stored::Valid(object)) => object,
@@ -85,7 +87,15 @@ pub(super) fn judge(
     if object.metadata.deletion_timestamp.is_some() {
         return Gate::Leaving;
     }
-    match open(world, environment, previous, key, object, ids) {
+    let own = match before {
+        Some(Gate::Open(served)) if Arc::ptr_eq(&served.object, object) => {
+            Ok(Arc::clone(&served.own))
+        }
+        _ => spec::parse(key, object)
+            .map(Arc::new)
+            .map_err(|message| (Reason::InvalidSpec, message)),
+    };
+    match own.and_then(|own| open(world, environment, previous, key, object, own, ids)) {
         Ok(served) => Gate::Open(Box::new(served)),
         Err((reason, message)) => {
             let mut gate = shut(reason, message);
@@ -111,9 +121,9 @@ fn open(
     previous: &Environment,
     key: &Key,
     object: &Arc<L2LoadBalancer>,
+    own: Arc<OwnSpec>,
     ids: &mut NodeIds,
 ) -> Result<Served, (Reason, String)> {
-    let own = spec::parse(key, object).map_err(|message| (Reason::InvalidSpec, message))?;
     let pool = environment
         .pools
         .get(&object.spec.address_pool)
@@ -161,7 +171,7 @@ fn open(
         pool,
         set,
         families,
-        retirement: own.retirement,
+        own,
         dns,
     })
 }

@@ -94,7 +94,7 @@ impl Outlook {
         let gates = order
             .into_iter()
             .map(|key| {
-                let gate = gate::judge(world, &mut environment, &nothing, &key, &mut ids);
+                let gate = gate::judge(world, &mut environment, &nothing, &key, &mut ids, None);
                 (key, gate)
             })
             .collect();

@@ -117,7 +117,9 @@ impl Planner {
             .clone()
             .into_iter()
             .map(|key| {
-                let gate = gate::judge(world, &mut environment, &previous, &key, &mut self.ids);
+                let before = self.memo.get(&key).map(|m| &m.gate);
+                let ids = &mut self.ids;
+                let gate = gate::judge(world, &mut environment, &previous, &key, ids, before);
                 (key, gate)
             })
             .collect();

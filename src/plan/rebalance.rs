@@ -113,7 +113,7 @@ impl<'a> Board<'a> {
                     board.loads[*home] += 1;
                 }
             }
-            let gate = gate::judge(world, &mut environment, &nothing, &key, &mut ids);
+            let gate = gate::judge(world, &mut environment, &nothing, &key, &mut ids, None);
             let Gate::Open(served) = gate else { continue };
             let in_scope = match scope {
                 Scope::Everything => true,

@@ -234,7 +234,8 @@ impl Stage {
     }
 
     /// Waits until a slot is in a phase, announced by another node than its
-    /// home, which answers for it, and returns it.
+    /// home, which answers for it, and returns it. Until MetalLB and the
+    /// controller have come to terms it may be one node first and then another.
     ///
     /// # Errors
     /// What is not so when patience ends.
@@ -244,21 +245,28 @@ impl Stage {
                 && s.phase == phase
                 && s.announced_by.as_ref().is_some_and(|by| by != home)
         };
-        let slots = self
-            .until(
-                name,
-                &format!("the slot of {home} to be {phase}"),
-                |slots| slots.iter().any(|s| found(&s)),
-            )
-            .await?;
-        let slot = slots
-            .iter()
-            .find(found)
-            .context("the slot is gone")?
-            .clone();
-        let by = slot.announced_by.clone().context("nobody announces it")?;
-        self.answers(&slot, &by).await?;
-        Ok(slot)
+        let start = Instant::now();
+        loop {
+            let what = format!("the slot of {home} to be {phase}");
+            let slots = self
+                .until(name, &what, |slots| slots.iter().any(|s| found(&s)))
+                .await?;
+            let slot = slots.iter().find(found).context("the slot is gone")?;
+            let by = slot.announced_by.as_deref().unwrap_or_default();
+            let mut answered = true;
+            for address in &slot.addresses {
+                let who = self.lab.who_answers(*address).await;
+                answered &= who.is_ok_and(|who| who.as_deref() == Some(by));
+            }
+            if answered {
+                return Ok(slot.clone());
+            }
+            ensure!(
+                start.elapsed() < PATIENCE,
+                "{by} is said to announce {slot:?}, and does not answer"
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// The slot of a home.

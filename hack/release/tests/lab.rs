@@ -189,6 +189,10 @@ kind: L2AddressPool
 metadata: {name: edge}
 spec:
   addresses: [192.0.2.100-192.0.2.104]
+  # Not the control plane, or `check` would warn that it gets no address.
+  nodeSelector:
+    matchExpressions:
+    - {key: node.kubernetes.io/exclude-from-external-load-balancers, operator: DoesNotExist}
 ";
 const LOAD_BALANCER: &str = "
 apiVersion: l2lb.io/v1alpha1

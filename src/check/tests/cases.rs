@@ -101,8 +101,8 @@ fn ipv6_beside_bgp_depends_on_mode_and_version() {
         of(&frr, rule).len()
     };
     // One that speaks BGP itself is enough.
-    let left = ["speaker-1", "speaker-2", "speaker-3"].map(&mut go_by_frr);
-    assert_eq!(left, [1, 1, 0]);
+    let left = ["speaker-1", "speaker-2", "speaker-3", "speaker-4"].map(&mut go_by_frr);
+    assert_eq!(left, [1, 1, 1, 0]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 pub(in crate::plan) use self::turnover::CONFIRM;
 use self::turnover::{Draft, is_at_rest, join, retire};
@@ -18,6 +18,7 @@ use super::environment::{CandidateSet, Environment, Standing};
 use super::own_pool;
 use super::pin::Situation;
 use super::pool::PoolView;
+use super::spec::OwnSpec;
 use super::status::describe;
 use crate::address::Family;
 use crate::api::{L2LoadBalancer, Reason, SlotPhase, names};
@@ -31,7 +32,8 @@ pub(super) struct Served {
     pub pool: Arc<PoolView>,
     pub set: Arc<CandidateSet>,
     pub families: Vec<Family>,
-    pub retirement: SignedDuration,
+    /// What its spec says, as it was read.
+    pub own: Arc<OwnSpec>,
     /// Whether it may publish its name, if it asks for one.
     pub dns: Option<super::dns::Permission>,
 }

@@ -2,6 +2,7 @@ use super::*;
 use crate::metallb::Capabilities;
 use crate::plan::{Planner, plan};
 use crate::simulate::Cluster;
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 /// A cluster of nodes `node-0`, `node-1`... with one load balancer, at rest.

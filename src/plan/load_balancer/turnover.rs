@@ -91,7 +91,7 @@ pub(super) fn retire(
         .as_ref()
         .and_then(|a| a.get(CONFIRM))
         .is_some_and(|v| v == "true");
-    let period = served.retirement.max(SHORTEST);
+    let period = served.own.retirement.max(SHORTEST);
     let just_left = just_left(now, period, served, drafts, &leaving);
     let together = gone.len() + just_left.len();
     let all = before + just_left.len();
