@@ -43,7 +43,7 @@ impl<'a> Seen<'a> {
     ) -> Self {
         let set = served.map(|s| &*s.set);
         let mut until = None;
-        let all: Vec<&str> = if world.reports_announcers() {
+        let all: Vec<&str> = if environment.reports_announcers {
             let mut all: Vec<&str> = world.announcers(key).collect();
             if let (true, Some((last, at))) = (all.is_empty(), world.handing_over.get(key)) {
                 until = at.checked_add(HANDOVER).ok();
@@ -151,8 +151,7 @@ pub(super) fn overruled(
         return nothing;
     };
     // A restart of the controller forgets since when it is so, but not that it is.
-    let mut known = served.object.status.iter().flat_map(|s| &s.conditions);
-    if known.any(|c| c.reason == reason.as_str()) {
+    if served.had_reason(reason) {
         return (Some(reason), None);
     }
     let since = Some(child.pinned_since)

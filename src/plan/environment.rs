@@ -130,6 +130,8 @@ pub(super) struct Environment {
     pub deadline: Option<Timestamp>,
     /// What MetalLB has of ours.
     pub given: Given,
+    /// [`World::reports_announcers`], which goes through all speakers.
+    pub reports_announcers: bool,
     /// A speaker runs without memberlist, of a version that announces all the same.
     pub without_memberlist: bool,
     sets: BTreeMap<(String, Selector), Arc<CandidateSet>>,
@@ -223,6 +225,7 @@ impl Environment {
             names,
             node_addresses,
             given: Given::read(world),
+            reports_announcers: world.reports_announcers(),
             without_memberlist: !world.capabilities.needs_memberlist()
                 && world.speakers.running().any(|s| !s.memberlist),
             sets: BTreeMap::new(),

@@ -223,7 +223,7 @@ fn families(
 /// first. `uid` is its own; Services of another one of the same name go.
 pub(crate) fn existing_families(world: &World, key: &Key, uid: Option<&String>) -> Vec<Family> {
     let mut children = world.children.get(key).into_iter().flat_map(|c| c.values());
-    let stays = |c: &&Arc<Child>| !c.terminating && (c.owner.is_none() || c.owner.as_ref() == uid);
+    let stays = |c: &&Arc<Child>| !c.terminating && c.belongs_to(uid);
     let Some(child) = children.find(stays) else {
         return Vec::new();
     };

@@ -17,7 +17,7 @@ use super::environment::{CandidateSet, Environment, Member};
 use super::load_balancer::earlier;
 use super::needs::metallb_object;
 use super::neighbours::pool_labels;
-use super::pool::{PoolView, ip_address_pool_ref, is_ours, owned_pool};
+use super::pool::{PoolView, is_ours, owned_pool};
 use super::writing::{content_of, hold_back};
 use crate::address::{AddressRange, RangeSet};
 use crate::api::names;
@@ -66,8 +66,8 @@ pub(super) fn plan(
         // leaves room for the pools of new slots.
         in_shared_pool(world, &view.name).minus(own)
     };
-    let object = ip_address_pool_ref(world, &view.name);
-    let name = object.key.name.clone();
+    let name = names::ip_address_pool_name(&view.name);
+    let object = metallb_object(world, Kind::IpAddressPool, &name);
     let writing = Writing {
         world,
         view,
@@ -466,7 +466,7 @@ impl Writing<'_> {
     /// Whether the pool is there, as planned or not.
     fn has_pool(&self) -> bool {
         let live = self.world.ip_address_pools.get(self.ip_address_pool);
-        live.is_some_and(|live| live.metadata().deletion_timestamp.is_none())
+        live.is_some_and(|live| !live.is_terminating())
     }
 
     /// Metadata and spec of the object that exists.

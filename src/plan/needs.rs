@@ -53,7 +53,7 @@ fn advertisement(world: &World, template: &ServiceTemplate, slot: &SlotPlan) -> 
 /// Whether an advertisement is there to stay.
 fn exists(world: &World, advertisement: &ObjectRef) -> bool {
     let live = world.l2_advertisements.get(&advertisement.key.name);
-    live.is_some_and(|live| live.metadata().deletion_timestamp.is_none())
+    live.is_some_and(|live| !live.is_terminating())
 }
 
 /// An object of MetalLB.

@@ -31,20 +31,20 @@ pub struct Planner {
     heirs: HeirCache,
     memo: HashMap<Key, Memo>,
     loads: LoadCache,
-    metallb: Ground,
-    external_dns: Availability,
+    ground: Ground,
 }
 
-/// What of MetalLB every load balancer depends on.
+/// What every load balancer depends on, besides the nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Ground {
     capabilities: Capabilities,
-    /// It is addressed under its old prefix.
+    /// MetalLB is addressed under its old prefix.
     old_annotations: bool,
     /// Its speakers say what they announce.
     reports: bool,
     /// Some of them do not find dead nodes by themselves.
     without_memberlist: bool,
+    external_dns: Availability,
 }
 
 /// A load balancer's last plan and everything that it was made from.
@@ -102,16 +102,15 @@ impl Planner {
         }
         let previous = std::mem::take(&mut self.environment);
         let mut environment = Environment::read(world, &previous);
-        // What every load balancer depends on.
-        let metallb = Ground {
+        let ground = Ground {
             capabilities: world.capabilities,
             old_annotations: world.needs_old_annotations(),
-            reports: world.reports_announcers(),
+            reports: environment.reports_announcers,
             without_memberlist: environment.without_memberlist,
+            external_dns: world.external_dns,
         };
         let same_ground = environment.nodes == previous.nodes
-            && metallb == std::mem::replace(&mut self.metallb, metallb)
-            && world.external_dns == std::mem::replace(&mut self.external_dns, world.external_dns);
+            && ground == std::mem::replace(&mut self.ground, ground);
         let gates: Vec<(Key, Gate)> = environment
             .order
             .clone()

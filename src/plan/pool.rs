@@ -11,7 +11,7 @@ use crate::api::condition::Verdict;
 use crate::api::{ConditionType, L2AddressPool, L2AddressPoolSpec, OnCordon, Reason, names};
 use crate::metallb::{IpAddressPoolSpec, ServiceAllocation};
 use crate::selector::{self, Selector};
-use crate::world::{Key, Kind, ObjectRef, Stored, World};
+use crate::world::{Kind, ObjectRef, Stored, World};
 
 /// A pool as the planner sees it.
 #[derive(Clone, Debug, PartialEq)]
@@ -400,15 +400,4 @@ pub(crate) fn owned_pool(
     let labels = meta.labels.as_ref()?;
     (labels.get(names::MANAGED_BY)? == names::MANAGED_BY_VALUE)
         .then(|| labels.get(names::POOL).map(String::as_str))?
-}
-
-/// Names MetalLB's pool for a pool of ours.
-pub(super) fn ip_address_pool_ref(world: &World, pool: &str) -> ObjectRef {
-    ObjectRef {
-        kind: Kind::IpAddressPool,
-        key: Key::new(
-            world.options.metallb_namespace.clone(),
-            names::ip_address_pool_name(pool),
-        ),
-    }
 }

@@ -31,7 +31,7 @@ pub(super) fn count_others(world: &World, view: &PoolView, held: &mut FamilyCoun
             world
                 .load_balancers
                 .get(key)
-                .is_none_or(|lb| lb.metadata().deletion_timestamp.is_some())
+                .is_none_or(Stored::is_terminating)
         })
         .flat_map(|(_, slots)| slots.values())
         .flat_map(|c| c.addresses.iter());

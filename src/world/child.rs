@@ -88,6 +88,12 @@ impl ServiceRecord {
 }
 
 impl Child {
+    /// Whether it is a slot of the load balancer with that UID, and not one that
+    /// an earlier one of the same name has left.
+    pub fn belongs_to(&self, uid: Option<&String>) -> bool {
+        self.owner.is_none() || self.owner.as_ref() == uid
+    }
+
     /// Every address that it names or has.
     pub fn all_addresses(&self) -> BTreeSet<IpAddr> {
         self.addresses

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 
+use super::observe::owner_of;
 use super::{Key, World};
 
 /// The label by which an EndpointSlice names its Service.
@@ -83,13 +84,13 @@ fn serves(endpoint: &Endpoint) -> bool {
 impl World {
     pub(super) fn observe_endpoints(&mut self, key: &Key, slice: &EndpointSlice) {
         for service in self.endpoints.observe(key, slice) {
-            self.touch_service(&service);
+            self.touch_load_balancer(owner_of(&service));
         }
     }
 
     pub(super) fn forget_endpoints(&mut self, key: &Key) {
         if let Some(service) = self.endpoints.forget(key) {
-            self.touch_service(&service);
+            self.touch_load_balancer(owner_of(&service));
         }
     }
 }

@@ -161,6 +161,11 @@ impl<T: kube::Resource> Stored<T> {
         }
     }
 
+    /// Whether it is being deleted.
+    pub fn is_terminating(&self) -> bool {
+        self.metadata().deletion_timestamp.is_some()
+    }
+
     /// Its metadata.
     pub fn metadata(&self) -> &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
         match self {
@@ -259,8 +264,8 @@ pub struct World {
     pub announcers: HashMap<Key, BTreeMap<String, String>>,
     /// When those last changed, as far as the controller saw it.
     pub announced_since: HashMap<Key, Timestamp>,
-    /// The node that reported last to announce a Service, and until when, where
-    /// none has since a moment ago.
+    /// The node that reported last to announce a Service, and when it ceased,
+    /// where that was a moment ago and no other does yet.
     pub handing_over: BTreeMap<Key, (String, Timestamp)>,
     /// MetalLB's speakers.
     pub speakers: Speakers,
@@ -430,22 +435,17 @@ impl World {
         }
     }
 
-    /// Something about a Service has changed that may be a slot.
-    fn touch_service(&mut self, service: &Key) {
-        match service.name.rsplit_once('-') {
-            Some((name, _)) => {
-                self.touch_load_balancer(Key::new(service.namespace.clone(), name));
-            }
-            None => self.touch_environment(),
-        }
-    }
-
     fn touch_object(&mut self, object: &ObjectRef) {
         match object.kind {
             Kind::LoadBalancer | Kind::DnsEndpoint => {
                 self.touch_load_balancer(object.key.clone());
             }
-            Kind::Service => self.touch_service(&object.key),
+            Kind::Service => match object.key.name.rsplit_once('-') {
+                Some((name, _)) => {
+                    self.touch_load_balancer(Key::new(object.key.namespace.clone(), name));
+                }
+                None => self.touch_environment(),
+            },
             Kind::IpAddressPool | Kind::L2Advertisement => {
                 self.touch_owner(&object.key.name);
                 self.touch_environment();

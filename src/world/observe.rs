@@ -502,7 +502,7 @@ impl World {
 }
 
 /// The load balancer that a Service of this name would be a slot of.
-fn owner_of(service: &Key) -> Key {
+pub(super) fn owner_of(service: &Key) -> Key {
     let name = service
         .name
         .rsplit_once('-')

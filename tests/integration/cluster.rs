@@ -18,6 +18,7 @@ use l2lb_lab::{Lab, METALLB_NAMESPACE, Process, Spec};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 /// How long something may take.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -47,6 +48,34 @@ impl Cluster {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
             "metadata": {"name": name, "labels": labels}});
         self.lab.apply(&namespace.to_string()).await
+    }
+
+    /// Has the API server ask a webhook that nobody speaks for about what a rule
+    /// selects: each such write takes as long as its writer waits. That ends when
+    /// what this returns is dropped, and nobody listens any more.
+    pub async fn silence(&self, rule: &str) -> Result<TcpListener> {
+        // Connections are taken by the kernel, and nobody says a word.
+        let silence = TcpListener::bind(("192.0.2.1", 9999)).await?;
+        let configuration = format!(
+            "
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {{name: silence}}
+webhooks:
+- name: silence.example.org
+  admissionReviewVersions: [v1]
+  sideEffects: None
+  failurePolicy: Ignore
+  timeoutSeconds: 10
+  clientConfig: {{url: 'https://192.0.2.1:9999/'}}
+  rules:
+  - {rule}
+"
+        );
+        self.apply(&configuration).await?;
+        // The API server hears of it through a watch of its own.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok(silence)
     }
 
     /// Makes nodes that are ready.

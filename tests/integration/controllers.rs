@@ -11,7 +11,6 @@ use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use l2lb::api::names;
 use l2lb_lab::{Lab, Process};
-use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use crate::cluster::{Cluster, PATIENCE, ensure_distinct, identities, load_balancer};
@@ -221,33 +220,18 @@ pub async fn one_leader(lab: Lab) -> Result<()> {
     Ok(())
 }
 
-/// A webhook that nobody speaks for: a write of a Service takes as long as its
-/// writer waits.
-const SILENCE: &str = "
-apiVersion: admissionregistration.k8s.io/v1
-kind: ValidatingWebhookConfiguration
-metadata: {name: silence}
-webhooks:
-- name: silence.example.org
-  admissionReviewVersions: [v1]
-  sideEffects: None
-  failurePolicy: Ignore
-  timeoutSeconds: 10
-  clientConfig: {url: 'https://192.0.2.1:9999/'}
-  rules:
-  - {apiGroups: [''], apiVersions: [v1], operations: [CREATE], resources: [services]}
-";
-
 /// The first signal lets a write be finished, however long that takes; the
 /// second ends the controller at once.
 pub async fn second_signal(lab: Lab) -> Result<()> {
     let cluster = Cluster::new(lab).await?;
     cluster.nodes(["node-1"]).await?;
     cluster.pool("203.0.113.0/27").await?;
-    let silence = TcpListener::bind(("192.0.2.1", 9999)).await?;
-    cluster.apply(SILENCE).await?;
-    // The API server hears of it through a watch of its own.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // A write of a Service takes as long as its writer waits.
+    let silence = cluster
+        .silence(
+            "{apiGroups: [''], apiVersions: [v1], operations: [CREATE], resources: [services]}",
+        )
+        .await?;
     let mut controller = cluster.controller()?;
     cluster.load_balancer("web").await?;
     let _asked = timeout(PATIENCE, silence.accept())

@@ -5,26 +5,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use l2lb::api::names;
 use l2lb_lab::Lab;
-use tokio::net::TcpListener;
 
 use crate::cluster::{Cluster, PATIENCE, label, load_balancer, pool};
 
-/// A webhook that nobody speaks for, as MetalLB's is when the node of its
-/// controller dies: changes of an IPAddressPool come to no end.
-const SILENCE: &str = "
-apiVersion: admissionregistration.k8s.io/v1
-kind: ValidatingWebhookConfiguration
-metadata: {name: silence}
-webhooks:
-- name: silence.example.org
-  admissionReviewVersions: [v1]
-  sideEffects: None
-  failurePolicy: Ignore
-  timeoutSeconds: 10
-  clientConfig: {url: 'https://192.0.2.1:9999/'}
-  rules:
-  - {apiGroups: [metallb.io], apiVersions: ['*'], operations: [UPDATE], resources: [ipaddresspools]}
-";
+/// Changes of an IPAddressPool come to no end, as when the node of MetalLB's
+/// controller, which has a webhook, dies.
+const POOLS: &str = "{apiGroups: [metallb.io], apiVersions: ['*'], operations: [UPDATE], \
+                     resources: [ipaddresspools]}";
 
 /// While the change of a pool comes to no end, addresses leave a node that
 /// fails and another pool is served; the change is tried less and less often,
@@ -39,11 +26,7 @@ pub async fn a_pool_hangs(lab: Lab) -> Result<()> {
     cluster.announce("shop", "web").await?;
     cluster.condition("shop", "web", "Ready", "Ok").await?;
 
-    // Connections are taken by the kernel, and nobody says a word.
-    let silence = TcpListener::bind(("192.0.2.1", 9999)).await?;
-    cluster.apply(SILENCE).await?;
-    // The API server hears of it through a watch of its own.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let silence = cluster.silence(POOLS).await?;
     cluster.pool("203.0.113.0/27").await?;
     overdue(&cluster, 1).await?;
 

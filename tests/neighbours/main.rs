@@ -149,12 +149,12 @@ async fn ensure_valid(stage: &Stage) -> Result<()> {
     }
 }
 
-/// The pod of a DaemonSet in a namespace on a node.
-async fn pod_on(stage: &Stage, namespace: &str, node: &str) -> Result<String> {
+/// Ends the speaker of a node; its DaemonSet starts another where it may.
+async fn end_speaker(stage: &Stage, node: &str) -> Result<()> {
     let field = format!("--field-selector=spec.nodeName={node}");
-    let pods = stage.get(&["pods", "-n", namespace, &field]).await?;
-    pods["items"][0]["metadata"]["name"]
+    let pods = stage.get(&["pods", "-n", "metallb-system", &field]).await?;
+    let speaker = pods["items"][0]["metadata"]["name"]
         .as_str()
-        .map(str::to_owned)
-        .with_context(|| format!("no pod of {namespace} is on {node}"))
+        .with_context(|| format!("no speaker is on {node}"))?;
+    delete(stage, "pod", speaker).await
 }

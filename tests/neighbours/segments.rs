@@ -7,7 +7,7 @@ use l2lb_demo::stage::{NAMESPACE, PATIENCE, PORT, Slot, Stage};
 use l2lb_lab::Lab;
 use serde_json::json;
 
-use crate::{pod_on, stage};
+use crate::{end_speaker, stage};
 
 /// Two pools on two segments; the second one's interface is missing on one node.
 pub(super) async fn segments_and_interfaces(lab: Lab) -> Result<()> {
@@ -80,12 +80,7 @@ pub(super) async fn segments_and_interfaces(lab: Lab) -> Result<()> {
 
     // The remedy.
     stage.lab.plug_second("node-3")?;
-    let speaker = pod_on(&stage, "metallb-system", "node-3").await?;
-    stage
-        .lab
-        .kubectl()
-        .run(["delete", "pod", "-n", "metallb-system", &speaker])
-        .await?;
+    end_speaker(&stage, "node-3").await?;
     stage.at_home("far", 3).await?;
     stage.reason("l2lb", "far", "Pinned", "Ok").await?;
     stage.at_home("web", 3).await?;

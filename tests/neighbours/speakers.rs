@@ -8,7 +8,7 @@ use l2lb_demo::stage::{NAMESPACE, PATIENCE};
 use l2lb_lab::Lab;
 use serde_json::json;
 
-use crate::{order, pod_on, stage, usual};
+use crate::{end_speaker, order, stage, usual};
 
 /// A node without a speaker, and pods on some nodes only.
 pub(super) async fn speakers_and_pods(lab: Lab) -> Result<()> {
@@ -19,10 +19,7 @@ pub(super) async fn speakers_and_pods(lab: Lab) -> Result<()> {
     kubectl
         .run(["taint", "node", "node-2", "lab=closed:NoSchedule"])
         .await?;
-    let speaker = pod_on(&stage, "metallb-system", "node-2").await?;
-    kubectl
-        .run(["delete", "pod", "-n", "metallb-system", &speaker])
-        .await?;
+    end_speaker(&stage, "node-2").await?;
     let start = Instant::now();
     let message = stage
         .reason("l2lb", "web", "Pinned", "SpeakerMissing")

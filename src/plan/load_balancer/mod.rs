@@ -38,6 +38,15 @@ pub(super) struct Served {
     pub dns: Option<super::dns::Permission>,
 }
 
+impl Served {
+    /// Whether a condition had this reason when status was last written, which
+    /// outlives the controller.
+    pub fn had_reason(&self, reason: Reason) -> bool {
+        let mut conditions = self.object.status.iter().flat_map(|s| &s.conditions);
+        conditions.any(|c| c.reason == reason.as_str())
+    }
+}
+
 /// One slot as it should be, and as it is seen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SlotPlan {
@@ -144,15 +153,15 @@ pub(super) fn decide(
     // One that is being deleted keeps its slot: its addresses are in use until
     // it is gone, and then it is made anew with them.
     for child in children.values() {
-        if child.owner.is_some() && child.owner.as_ref() != uid {
-            result.drop(child);
-        } else {
+        if child.belongs_to(uid) {
             drafts.push(Draft {
                 number: child.slot,
                 home: child.home.clone(),
                 retire_at: child.retire_at,
                 child: Some(Arc::clone(child)),
             });
+        } else {
+            result.drop(child);
         }
     }
     result.wanted = served.set.members.len().min(

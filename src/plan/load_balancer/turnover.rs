@@ -95,7 +95,10 @@ pub(super) fn retire(
     let just_left = just_left(now, period, served, drafts, &leaving);
     let together = gone.len() + just_left.len();
     let all = before + just_left.len();
-    let too_many = together * 2 > all || is_held(served);
+    // What was held stays held until all nodes are back: while somebody repairs
+    // their labels one after the other, those that are missing still are at some
+    // moment no more than half.
+    let too_many = together * 2 > all || served.had_reason(Reason::RetirementHeld);
     let hold = all > 1 && !gone.is_empty() && too_many && !confirmed;
     if hold {
         for index in just_left {
@@ -144,14 +147,6 @@ fn just_left(
         draft.retire_at.is_some_and(is_recent) && served.set.member(&draft.home).is_none()
     });
     recent
-}
-
-/// Whether retirement was held when status was last written. It stays held
-/// until all nodes are back: while somebody repairs their labels one after the
-/// other, those that are missing still are no more than half at some moment.
-fn is_held(served: &Served) -> bool {
-    let mut conditions = served.object.status.iter().flat_map(|s| &s.conditions);
-    conditions.any(|c| c.reason == Reason::RetirementHeld.as_str())
 }
 
 /// Gives the nodes that have no slot one: a retiring slot, else a new one.

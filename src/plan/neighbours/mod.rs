@@ -52,27 +52,27 @@ pub(crate) fn overlaps(
         let Stored::Valid(pool) = stored else {
             continue;
         };
-        let has = metallb_ranges(&pool.spec);
-        match owned_pool(&pool.metadata) {
-            Some(ours) if ours == name => continue,
-            // Its spec was compared above. An address that was taken out of
-            // that stays in MetalLB's pool for as long as a slot has it.
-            Some(ours) if world.pools.contains_key(ours) => {
-                if let Some(range) = has.minus(&spec_ranges(world, ours)).overlap(usable) {
-                    found.push(format!(
-                        "{range} is still used by a load balancer of L2AddressPool {ours}, \
-                         although it is not in there any more: list it in \
-                         spec.excludedAddresses until it is free"
-                    ));
-                }
-                continue;
-            }
-            _ => {}
+        let ours = owned_pool(&pool.metadata);
+        if ours == Some(name) {
+            continue;
         }
-        if let Some(range) = has.overlap(usable) {
+        let has = metallb_ranges(&pool.spec);
+        let Some(range) = has.overlap(usable) else {
+            continue;
+        };
+        let Some(ours) = ours.filter(|ours| world.pools.contains_key(*ours)) else {
             found.push(format!(
                 "{range} is also in MetalLB's IPAddressPool {other}: take it out of one of them, \
                  or list it in spec.excludedAddresses"
+            ));
+            continue;
+        };
+        // Its spec was compared above. An address that was taken out of that
+        // stays in MetalLB's pool for as long as a slot has it.
+        if let Some(range) = has.minus(&spec_ranges(world, ours)).overlap(usable) {
+            found.push(format!(
+                "{range} is still used by a load balancer of L2AddressPool {ours}, although it is \
+                 not in there any more: list it in spec.excludedAddresses until it is free"
             ));
         }
     }

@@ -21,13 +21,14 @@ use super::change::Stage;
 use super::environment::{CandidateSet, Environment, Member, Standing};
 use super::load_balancer::{Served, SlotPlan};
 use super::metallb_objects::{self, PoolObjects};
+use super::needs::metallb_object;
 use super::neighbours::metallb_ranges;
 use super::pool::owned_pool;
 use crate::address::{AddressRange, RangeSet};
 use crate::api::{Reason, names};
 use crate::metallb::{IpAddressPoolSpec, L2AdvertisementSpec, ServiceAllocation, election};
 use crate::selector;
-use crate::world::{Child, Key, Kind, ObjectRef, Stored, World};
+use crate::world::{Child, Key, Kind, Stored, World};
 
 /// What MetalLB has of ours: which address lies in which pool.
 #[derive(Clone, Debug, Default)]
@@ -171,7 +172,6 @@ pub(super) fn drawn(served: &Served, pin: &str, deciding: &str) -> Option<String
 
 /// Whose pool stands in the way of a slot's own one, if it is somebody else's.
 pub(super) fn blocked(world: &World, slot_pool: &str, pool: &str) -> Option<(Reason, String)> {
-    let namespace = &world.options.metallb_namespace;
     let foreign = |meta| owned_pool(meta) != Some(pool);
     let taken = [
         (
@@ -190,10 +190,7 @@ pub(super) fn blocked(world: &World, slot_pool: &str, pool: &str) -> Option<(Rea
         ),
     ];
     for (kind, taken) in taken {
-        let object = ObjectRef {
-            kind,
-            key: Key::new(namespace.clone(), slot_pool),
-        };
+        let object = metallb_object(world, kind, slot_pool);
         if taken == Some(true) {
             return Some((
                 Reason::NameTaken,
@@ -236,13 +233,7 @@ pub(super) fn objects(
     }
     let mut result = PoolObjects::default();
     let spec = pool_spec(served, service, slot, &addresses);
-    let object = |kind| ObjectRef {
-        kind,
-        key: Key::new(
-            world.options.metallb_namespace.clone(),
-            slot.address_pool.clone(),
-        ),
-    };
+    let object = |kind| metallb_object(world, kind, &slot.address_pool);
     let manifest = metallb_objects::manifest(&served.pool, &object(Kind::IpAddressPool), &spec, []);
     let writing = metallb_objects::Writing {
         world,

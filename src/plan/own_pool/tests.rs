@@ -1,6 +1,7 @@
 use super::*;
 use crate::plan::{Planner, plan};
 use crate::simulate::Cluster;
+use crate::world::ObjectRef;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 

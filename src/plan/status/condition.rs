@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{identity, shortage};
 use crate::api::condition::Verdict;
-use crate::api::{ConditionType, Reason, SlotPhase};
+use crate::api::{ConditionType, Reason, SlotPhase, names};
 use crate::plan::environment::Environment;
 use crate::plan::inference::INFERRED;
 use crate::plan::load_balancer::{CONFIRM, Served, SlotPlan, Slots};
@@ -100,7 +100,7 @@ fn unavailable(world: &World, served: &Served, slots: &Slots) -> Option<(IpAddr,
 pub(super) fn pinned(environment: &Environment, served: &Served, slots: &Slots) -> Verdict {
     let kind = ConditionType::Pinned;
     let fails = |reason, message: String| Verdict::fails(kind, reason, message);
-    // First, as the planner reads it again: see `is_held` there.
+    // First, as the planner reads it again when it decides who retires.
     if !slots.held.is_empty() {
         return fails(
             Reason::RetirementHeld,
@@ -180,7 +180,7 @@ fn standbys(environment: &Environment, served: &Served, slots: &Slots) -> String
         return text;
     };
     let is_stranger = |name: &&String| {
-        let node = environment.nodes.iter().find(|n| n.name == **name);
+        let node = environment.node(&names::node_value(name));
         let set = &served.set;
         node.is_some_and(|n| !n.excluded && set.member(&n.value).is_none())
     };
@@ -210,7 +210,7 @@ fn standbys(environment: &Environment, served: &Served, slots: &Slots) -> String
 /// Whether every slot has a live announcer. Where no address exists yet, nobody
 /// can announce it: then the reason is why there is none. `allocated` is the
 /// condition AddressesAllocated.
-pub(super) fn ready(world: &World, slots: &Slots, allocated: &Verdict) -> Verdict {
+pub(super) fn ready(environment: &Environment, slots: &Slots, allocated: &Verdict) -> Verdict {
     let kind = ConditionType::Ready;
     if slots.slots.is_empty() {
         let reason = match allocated.holds {
@@ -221,7 +221,7 @@ pub(super) fn ready(world: &World, slots: &Slots, allocated: &Verdict) -> Verdic
     }
     let dark: Vec<&SlotPlan> = slots.slots.iter().filter(|s| !s.live).collect();
     let Some(any) = dark.first() else {
-        let inferred = if world.reports_announcers() {
+        let inferred = if environment.reports_announcers {
             ""
         } else {
             INFERRED

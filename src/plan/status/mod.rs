@@ -37,7 +37,7 @@ pub(super) fn served_status(
         ),
     );
     let allocated = allocated(world, environment, served, slots);
-    let ready = ready(world, slots, &allocated);
+    let ready = ready(environment, slots, &allocated);
     let pinned = pinned(environment, served, slots);
     let mut verdicts = vec![accepted, allocated, pinned, ready];
     verdicts.extend(dns);
@@ -88,7 +88,7 @@ pub(super) fn refused_status(
             Verdict::fails(kind, verdict.reason, message)
         } else {
             let mut judged = if kind == ConditionType::Ready {
-                ready(world, slots, verdict)
+                ready(environment, slots, verdict)
             } else {
                 Verdict::fails(kind, verdict.reason, message)
             };
