@@ -42,6 +42,7 @@ pub(super) const RULES: &[(&str, &str)] = &[
 
 pub(super) fn check(facts: &Facts<'_>, found: &mut Findings) {
     let mut of_node: BTreeMap<String, BTreeMap<&str, NodeState>> = BTreeMap::new();
+    let mut missed: BTreeSet<String> = BTreeSet::new();
     for (key, planned) in &facts.plan.load_balancers {
         let candidates = facts.outlook.candidates(key);
         let able: Vec<&(String, NodeState)> = candidates
@@ -70,7 +71,13 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Findings) {
                 "select more nodes by the nodeSelector of the pool and of the L2LoadBalancer",
             );
         }
+        // Where every node is selected, one that is excluded is not missed: kubeadm
+        // labels each control plane so. Unless nobody else is there.
+        let is_missed = facts.outlook.names_nodes(key) || able.is_empty();
         for (node, state) in candidates {
+            if is_missed {
+                missed.insert(node.clone());
+            }
             of_node
                 .entry(node)
                 .or_default()
@@ -82,7 +89,7 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Findings) {
         // One of the pools may know more than the others.
         let pools: BTreeSet<&str> = states.keys().copied().collect();
         for state in states.values().copied().collect::<Vec<_>>() {
-            say(facts, found, node, state, &pools);
+            say(facts, found, node, state, &pools, missed.contains(node));
         }
         let silent = node.len() > 63 && facts.world.capabilities.l2_status;
         if silent {
@@ -127,6 +134,7 @@ fn say(
     node: &str,
     state: NodeState,
     pools: &BTreeSet<&str>,
+    is_missed: bool,
 ) {
     let about = format!("Node {node}");
     let value = names::node_value(node);
@@ -177,19 +185,34 @@ fn say(
                     .to_owned(),
             )
         }
-        NodeState::Excluded => (
-            Severity::Warning,
-            "node-excluded",
-            format!(
-                "it is selected and gets no address, because it is labelled {} or being deleted",
-                names::EXCLUDE_NODE
-            ),
-            format!(
-                "kubectl label node {node} {}- ; or run MetalLB's speakers and l2lb-controller with \
-                 --ignore-exclude-lb",
-                names::EXCLUDE_NODE
-            ),
-        ),
+        NodeState::Excluded => {
+            let label = names::EXCLUDE_NODE;
+            let command = format!(
+                "kubectl label node {node} {label}- ; or run MetalLB's speakers and \
+                 l2lb-controller with --ignore-exclude-lb"
+            );
+            if is_missed || homes > 0 {
+                (
+                    Severity::Warning,
+                    "node-excluded",
+                    format!(
+                        "it is selected and gets no address, because it is labelled {label} or \
+                         being deleted"
+                    ),
+                    command,
+                )
+            } else {
+                (
+                    Severity::Info,
+                    "node-excluded",
+                    format!(
+                        "it gets no address, because it is labelled {label}, as kubeadm labels \
+                         control planes, or being deleted"
+                    ),
+                    format!("nothing, unless it shall announce: {command}"),
+                )
+            }
+        }
         NodeState::NotIdentifiable => (
             Severity::Error,
             "node-not-identifiable",

@@ -10,10 +10,11 @@ use kube::{Api, Client};
 use serde_json::json;
 
 use super::cluster::{self, Target};
+use super::drain::first_few;
 use super::output::{Format, Plain};
 use super::table::table;
 use crate::api::{L2LoadBalancer, SlotPhase, names};
-use crate::plan::{Move, Rebalance, Scope, rebalance};
+use crate::plan::{LeftAlone, LeftBecause, Move, Rebalance, Scope, rebalance};
 use crate::world::{Key, World};
 
 /// How often progress is looked at.
@@ -27,8 +28,11 @@ const UNEVEN: u8 = 3;
 /// home. Addresses do not change. Connections through an address that moves
 /// go on at its new node or break, as at a handover.
 ///
-/// Ends with 0 when homes are even or were evened out, 1 when something went
-/// wrong, 3 when it only shows and there are moves to make.
+/// It says which slots it leaves alone: those that have a MetalLB pool of their
+/// own, from before MetalLB 0.16.2, are bound to their nodes by it.
+///
+/// Ends with 0 when there is nothing to move or it was moved, 1 when something
+/// went wrong, 3 when it only shows and there are moves to make.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     kubectl l2lb rebalance\n  \
@@ -130,8 +134,14 @@ fn shown(planned: &Rebalance, output: Plain) -> Result<String, String> {
     if let Some(text) = Format::from(output).of_program(planned)? {
         return Ok(text);
     }
+    let left = left_alone(&planned.left_alone);
     if planned.moves.is_empty() {
-        return Ok("nothing to move: homes are as even as selectors allow\n".to_owned());
+        return Ok(match left {
+            Some(left) => {
+                format!("nothing to move: what can move is as even as selectors allow\n{left}")
+            }
+            None => "nothing to move: homes are as even as selectors allow\n".to_owned(),
+        });
     }
     let moves: Vec<[String; 5]> = planned
         .moves
@@ -157,7 +167,48 @@ fn shown(planned: &Rebalance, output: Plain) -> Result<String, String> {
         .collect();
     let moves = table(["NAMESPACE", "SERVICE", "ADDRESSES", "FROM", "TO"], &moves);
     let homes = table(["NODE", "HOMES", "AFTERWARDS"], &homes);
-    Ok(format!("{moves}\n{homes}"))
+    Ok(match left {
+        Some(left) => format!("{moves}\n{homes}\n{left}"),
+        None => format!("{moves}\n{homes}"),
+    })
+}
+
+/// Which slots are left alone, and why, in a sentence.
+fn left_alone(left: &[LeftAlone]) -> Option<String> {
+    let kinds = [
+        (
+            LeftBecause::OwnPool,
+            "with a MetalLB pool of its own, from before MetalLB 0.16.2",
+            "with MetalLB pools of their own, from before MetalLB 0.16.2",
+        ),
+        (
+            LeftBecause::Away,
+            "that is away from home, or the home of which is about to go",
+            "that are away from home, or the homes of which are about to go",
+        ),
+        (
+            LeftBecause::NotServed,
+            "of an L2LoadBalancer that is not served",
+            "of L2LoadBalancers that are not served",
+        ),
+    ];
+    let parts: Vec<String> = kinds
+        .into_iter()
+        .filter_map(|(kind, one, more)| {
+            let of_kind: Vec<&LeftAlone> = left.iter().filter(|l| l.why == kind).collect();
+            let names = first_few(
+                of_kind
+                    .iter()
+                    .map(|l| format!("{}/{}", l.namespace, l.service)),
+            );
+            match of_kind.len() {
+                0 => None,
+                1 => Some(format!("1 slot {one} ({names})")),
+                count => Some(format!("{count} slots {more} ({names})")),
+            }
+        })
+        .collect();
+    (!parts.is_empty()).then(|| format!("left alone: {}\n", parts.join("; ")))
 }
 
 /// Makes one move: the label of the home, which the controller follows; then
@@ -228,5 +279,51 @@ async fn make(client: &Client, world: &World, step: &Move, limit: Duration) -> R
             ));
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left(namespace: &str, service: &str, why: LeftBecause) -> LeftAlone {
+        LeftAlone {
+            namespace: namespace.to_owned(),
+            service: service.to_owned(),
+            why,
+        }
+    }
+
+    #[test]
+    fn what_is_left_alone_is_said() {
+        let mut planned = Rebalance::default();
+        let text = |planned: &Rebalance| shown(planned, Plain::Table).unwrap();
+        assert_eq!(
+            text(&planned),
+            "nothing to move: homes are as even as selectors allow\n"
+        );
+        let own = (0..7).map(|n| left("shop", &format!("web-{n}"), LeftBecause::OwnPool));
+        planned.left_alone = own.collect();
+        let away = left("shop", "api-0", LeftBecause::Away);
+        planned.left_alone.push(away);
+        let sentence = "left alone: 7 slots with MetalLB pools of their own, from before MetalLB \
+             0.16.2 (shop/web-0, shop/web-1, shop/web-2, shop/web-3, shop/web-4 and 2 more); 1 \
+             slot that is away from home, or the home of which is about to go (shop/api-0)\n";
+        assert_eq!(
+            text(&planned),
+            format!("nothing to move: what can move is as even as selectors allow\n{sentence}")
+        );
+        planned.moves.push(Move {
+            namespace: "shop".to_owned(),
+            service: "dns-0".to_owned(),
+            addresses: Vec::new(),
+            from: "a".to_owned(),
+            to: "b".to_owned(),
+        });
+        let text = text(&planned);
+        assert!(text.ends_with(sentence), "{text}");
+        let program = shown(&planned, Plain::Json).unwrap();
+        assert!(program.contains("\"leftAlone\""), "{program}");
+        assert!(program.contains("\"why\": \"OwnPool\""), "{program}");
     }
 }

@@ -9,10 +9,11 @@ use serde_json::{Map, json};
 use super::output::{Format, Plain};
 use super::table::table;
 use crate::manifest;
-use crate::simulate::Cluster;
+use crate::metallb::Capabilities;
 use crate::simulate::event::{self, DEFAULT_POOL, Event, Pool};
 use crate::simulate::random::{self, Recipe};
 use crate::simulate::report::{self, Move, Report};
+use crate::simulate::{Cluster, METALLB, METALLB_VERSIONS};
 use crate::world::Spread;
 
 /// Plays a history of nodes and load balancers in memory, with the planner of
@@ -37,6 +38,9 @@ pub(super) struct Args {
     /// Addresses in the pool, at most 65536
     #[arg(long, value_name = "N", default_value_t = 65536, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pool_size: u32,
+    /// Which MetalLB runs: before 0.16.2 addresses are pinned in another way
+    #[arg(long, value_name = "VERSION", default_value = METALLB, value_parser = capabilities)]
+    metallb: Capabilities,
     /// What happens: `random`, or a file with events in YAML; - is standard input
     #[arg(long, value_name = "FILE|random", default_value = "random")]
     events: PathBuf,
@@ -66,6 +70,9 @@ Events, one in each line of the file:
   - create: {loadBalancer: shop/web, spec: {maxNodes: 3}}
   - delete: shop/web
   - lose: node-1           (return, cordon, uncordon, drain, undrain, leave)
+  - endpoints: {loadBalancer: shop/web, nodes: [node-1]}
+  - occupy: {service: legacy/web, addresses: [203.0.113.7]}
+  - vacate: legacy/web
   - wait: 1h30m
 A load balancer that names no pool is in pool edge; a file that makes that pool itself comes \
 without the default one.
@@ -73,6 +80,7 @@ without the default one.
 Examples:
   kubectl l2lb simulate --nodes 10 --load-balancers 200
   kubectl l2lb simulate --max-nodes 3 --steps 100 --seed 7 -o json
+  kubectl l2lb simulate --nodes 10 --load-balancers 50 --metallb 0.15.2
   kubectl l2lb simulate --seed 7 --print-events > history.yaml
   kubectl l2lb simulate --events history.yaml";
 
@@ -82,10 +90,26 @@ pub(super) fn run(args: &Args) -> Result<(), String> {
         let all: Vec<Event> = beginning.into_iter().chain(history).collect();
         return super::print(&event::print(&all));
     }
+    let report = report::play(&mut cluster(args)?, &beginning, &history)?;
+    super::print(&text(&report, args.output)?)
+}
+
+/// What a version of MetalLB can do.
+fn capabilities(version: &str) -> Result<Capabilities, String> {
+    Capabilities::of_version(version).ok_or_else(|| {
+        format!(
+            "not a version of MetalLB from {} on; those that behave differently are {}",
+            METALLB_VERSIONS[0],
+            METALLB_VERSIONS.join(", ")
+        )
+    })
+}
+
+/// A cluster in which nothing is yet but MetalLB.
+fn cluster(args: &Args) -> Result<Cluster, String> {
     // An arbitrary time: nothing depends on it.
     let start = Timestamp::from_second(1_800_000_000).map_err(|e| e.to_string())?;
-    let report = report::play(&mut Cluster::new(start), &beginning, &history)?;
-    super::print(&text(&report, args.output)?)
+    Ok(Cluster::with_metallb(start, args.metallb))
 }
 
 /// What is there at the beginning, and what happens then.
@@ -237,9 +261,9 @@ mod tests {
     }
 
     fn played(of: &[&str], output: Plain) -> String {
-        let (beginning, history) = events(&args(of)).unwrap();
-        let start = Timestamp::from_second(1_800_000_000).unwrap();
-        let report = report::play(&mut Cluster::new(start), &beginning, &history).unwrap();
+        let args = args(of);
+        let (beginning, history) = events(&args).unwrap();
+        let report = report::play(&mut cluster(&args).unwrap(), &beginning, &history).unwrap();
         text(&report, output).unwrap()
     }
 
@@ -270,7 +294,8 @@ mod tests {
 
     #[test]
     fn printed_events_play_the_same() {
-        let (beginning, history) = events(&args(&SMALL)).unwrap();
+        let args = args(&SMALL);
+        let (beginning, history) = events(&args).unwrap();
         let all: Vec<Event> = beginning
             .iter()
             .cloned()
@@ -278,10 +303,8 @@ mod tests {
             .collect();
         let again = event::parse(&event::print(&all)).unwrap();
         assert_eq!(again, all);
-        let start = Timestamp::from_second(1_800_000_000).unwrap();
-        let once = report::play(&mut Cluster::new(start), &beginning, &history).unwrap();
-        let mut cluster = Cluster::new(start);
-        let twice = report::play(&mut cluster, &again, &[]).unwrap();
+        let once = report::play(&mut cluster(&args).unwrap(), &beginning, &history).unwrap();
+        let twice = report::play(&mut cluster(&args).unwrap(), &again, &[]).unwrap();
         assert_eq!(once.summary.nodes, twice.summary.nodes);
         assert_eq!(once.summary.load_balancers, twice.summary.load_balancers);
     }
@@ -299,5 +322,34 @@ mod tests {
             report["summary"]["before"]["homes"],
             json!({"least": 8, "most": 8})
         );
+    }
+
+    #[test]
+    fn the_metallb_that_is_named_runs() {
+        let pools = |more: &[&str]| {
+            let usual = ["--nodes", "3", "--load-balancers", "2", "--steps", "0"];
+            let text = played(&[&usual[..], more].concat(), Plain::Json);
+            let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+            report["summary"]["writes"]["IPAddressPool"].clone()
+        };
+        assert_eq!(pools(&[]), 1);
+        // One for each slot.
+        assert_eq!(pools(&["--metallb", "0.15.2"]), 6);
+    }
+
+    #[test]
+    fn versions_are_known_and_others_refused() {
+        assert_eq!(capabilities(METALLB), Ok(Capabilities::CURRENT));
+        let mut seen = Vec::new();
+        for version in METALLB_VERSIONS {
+            let found = capabilities(version).unwrap();
+            assert!(!seen.contains(&found), "{version} is as an older one");
+            seen.push(found);
+        }
+        for bad in ["0.12.1", "newest", ""] {
+            let said = capabilities(bad).unwrap_err();
+            let names_all = METALLB_VERSIONS.iter().all(|v| said.contains(v));
+            assert!(names_all, "{bad}: {said}");
+        }
     }
 }

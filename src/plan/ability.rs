@@ -95,9 +95,9 @@ pub(super) fn of_node(world: &World, node: &Node) -> Ability {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Lacking {
     /// What is recorded in the pool's status, by which it outlives the
-    /// controller and the events. One of other interfaces than the present
-    /// ones has no effect and stays for as long as an event may be there that
-    /// it came from, which else would look like news.
+    /// controller and the events. One without interfaces has no effect: the
+    /// node was believed again then. It stays for as long as an event may be
+    /// there that it came from, which else would look like news.
     pub records: Vec<MissingInterfaces>,
     /// The nodes to which a record applies now.
     pub nodes: BTreeSet<String>,
@@ -113,14 +113,23 @@ pub(super) fn of_pool(world: &World, pool: &L2AddressPool, interfaces: &[String]
         .map(|r| (r.node.as_str(), r.clone()))
         .filter(|(node, record)| counts(world, node, record.since.0))
         .collect();
-    let failures = world.interface_failures.values().filter(|failure| {
-        !interfaces.is_empty()
-            && world
-                .child(&failure.service)
-                .is_some_and(|c| c.pool == name)
-            && counts(world, &failure.node, failure.at)
-    });
-    for failure in failures {
+    let failures = || {
+        world.interface_failures.values().filter(|failure| {
+            let child = world.child(&failure.service);
+            child.is_some_and(|c| c.pool == name) && counts(world, &failure.node, failure.at)
+        })
+    };
+    // The pool has other interfaces now: what was said until then, which is
+    // not all recorded, was not about these.
+    for record in records.values_mut() {
+        if record.interfaces != interfaces && !record.interfaces.is_empty() {
+            let of_node = failures().filter(|failure| failure.node == record.node);
+            let last = of_node.map(|failure| failure.at).max();
+            record.since = Time(record.since.0.max(last.unwrap_or(record.since.0)));
+            record.interfaces.clear();
+        }
+    }
+    for failure in failures().filter(|_| !interfaces.is_empty()) {
         let news = records.get(failure.node.as_str()).is_none_or(|record| {
             let renewal = if record.interfaces == interfaces {
                 RENEWAL

@@ -2,11 +2,15 @@
 //! each node has, and who would inherit from whom. What the world says is
 //! read only when somebody asks, and what was decided in this plan is added.
 
+mod heirs;
+
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+pub(super) use self::heirs::HeirCache;
+use self::heirs::{Firsts, Matrix};
 use super::environment::{CandidateSet, Environment, Member, NodeIds};
 use super::own_pool;
 use super::pool::PoolView;
@@ -16,16 +20,6 @@ use crate::world::{Child, Key, World};
 
 /// How many free addresses are weighed against each other for one slot.
 const CHOICE: usize = 64;
-
-/// Remembers who would inherit from whom among the Services of each load
-/// balancer, as long as neither they nor any candidates change.
-#[derive(Debug, Default)]
-pub(super) struct HeirCache {
-    /// The sets of candidates that it was made with.
-    sets: Vec<Arc<CandidateSet>>,
-    /// Revision of the load balancer, and (home, heir) of its Services.
-    heirs: HashMap<Key, (u64, Vec<(u32, u32)>)>,
-}
 
 pub(super) struct Books<'a> {
     world: &'a World,
@@ -48,30 +42,6 @@ pub(super) struct Books<'a> {
     closed: bool,
 }
 
-/// The numbers of the first two nodes that MetalLB would elect for an address.
-#[derive(Clone, Copy)]
-struct Firsts(Option<u32>, Option<u32>);
-
-impl Firsts {
-    fn of(address: IpAddr, set: &CandidateSet) -> Self {
-        let text = address.to_string();
-        let mut ranked = Vec::with_capacity(set.members.len());
-        ranked.extend(
-            set.members
-                .iter()
-                .map(|m| (election::rank(&m.name, &text), m.id)),
-        );
-        let first = ranked.iter().min().map(|(_, id)| *id);
-        let others = ranked.iter().filter(|(_, id)| Some(*id) != first);
-        Self(first, others.min().map(|(_, id)| *id))
-    }
-
-    /// The first that is not the home.
-    fn heir(self, home: u32) -> Option<u32> {
-        if self.0 == Some(home) { self.1 } else { self.0 }
-    }
-}
-
 #[derive(Default)]
 struct Counts {
     base: Option<Vec<i64>>,
@@ -91,30 +61,6 @@ impl Counts {
             .copied()
             .unwrap_or(0);
         base + self.delta.get(&id).copied().unwrap_or(0)
-    }
-}
-
-/// How many addresses of each home each other node would inherit.
-struct Matrix {
-    width: usize,
-    cells: Vec<u32>,
-}
-
-impl Matrix {
-    fn cell(&self, home: u32, heir: u32) -> u32 {
-        self.cells
-            .get(home as usize * self.width + heir as usize)
-            .copied()
-            .unwrap_or(0)
-    }
-
-    fn add(&mut self, home: u32, heir: u32) {
-        if let Some(cell) = self
-            .cells
-            .get_mut(home as usize * self.width + heir as usize)
-        {
-            *cell += 1;
-        }
     }
 }
 
@@ -480,55 +426,13 @@ impl<'a> Books<'a> {
 
     fn matrix(&mut self) -> &Matrix {
         if self.matrix.is_none() {
-            let built = self.build_matrix();
+            let mut built = self.heirs.matrix(self.world, self.environment, self.ids);
+            for (home, heir) in self.decided.drain(..) {
+                built.add(home, heir);
+            }
             self.matrix = Some(built);
         }
         // Built above; an empty one only stands in for the type checker.
-        self.matrix.get_or_insert(Matrix {
-            width: 0,
-            cells: Vec::new(),
-        })
-    }
-
-    fn build_matrix(&mut self) -> Matrix {
-        let width = self.ids.len();
-        let mut matrix = Matrix {
-            width,
-            cells: vec![0; width * width],
-        };
-        let sets = self.environment.sets();
-        let HeirCache { sets: known, heirs } = &mut *self.heirs;
-        let are_known =
-            sets.len() == known.len() && sets.values().zip(&*known).all(|(a, b)| Arc::ptr_eq(a, b));
-        if !are_known {
-            heirs.clear();
-            *known = sets.values().map(|set| Arc::clone(set)).collect();
-        }
-        heirs.retain(|owner, _| self.world.children.contains_key(owner));
-        for (owner, slots) in &self.world.children {
-            let revision = self.world.load_balancer_revision(owner);
-            if heirs.get(owner).is_none_or(|(then, _)| *then != revision) {
-                let of_child = |child: &Arc<Child>| {
-                    let set = sets.get(&(child.pool.as_str(), child.candidates.as_str()))?;
-                    let home = self.ids.get(&child.home)?;
-                    let deciding = election::deciding(&child.addresses)?;
-                    let heir = if child.has_own_pool() {
-                        own_pool::heir(set, &child.home, &deciding.to_string())
-                    } else {
-                        Firsts::of(deciding, set).heir(home)
-                    };
-                    Some((home, heir?))
-                };
-                let found = slots.values().filter_map(of_child).collect();
-                heirs.insert(owner.clone(), (revision, found));
-            }
-        }
-        for (home, heir) in heirs.values().flat_map(|(_, found)| found) {
-            matrix.add(*home, *heir);
-        }
-        for (home, heir) in self.decided.drain(..) {
-            matrix.add(home, heir);
-        }
-        matrix
+        self.matrix.get_or_insert_default()
     }
 }

@@ -134,7 +134,8 @@ pub(super) struct Environment {
     pub reports_announcers: bool,
     /// A speaker runs without memberlist, of a version that announces all the same.
     pub without_memberlist: bool,
-    sets: BTreeMap<(String, Selector), Arc<CandidateSet>>,
+    /// By pool and the load balancers' own selector.
+    sets: BTreeMap<String, BTreeMap<Selector, Arc<CandidateSet>>>,
 }
 
 /// The addresses of a load balancer's Services that went missing, by the
@@ -245,9 +246,11 @@ impl Environment {
         previous: &Self,
         ids: &mut NodeIds,
     ) -> Arc<CandidateSet> {
-        let key = (pool.name.clone(), own.clone());
-        if let Some(set) = self.sets.get(&key) {
-            return Arc::clone(set);
+        let of_pool = |sets: &BTreeMap<String, BTreeMap<_, Arc<CandidateSet>>>| {
+            sets.get(&pool.name)?.get(own).cloned()
+        };
+        if let Some(set) = of_pool(&self.sets) {
+            return set;
         }
         let selector = pool.node_selector.and(own);
         let selected = self
@@ -288,9 +291,10 @@ impl Environment {
                 .collect(),
             selector,
         };
-        let same = previous.sets.get(&key).filter(|old| ***old == set).cloned();
+        let same = of_pool(&previous.sets).filter(|old| **old == set);
         let set = same.unwrap_or_else(|| Arc::new(set));
-        self.sets.insert(key, Arc::clone(&set));
+        let of_pool = self.sets.entry(pool.name.clone()).or_default();
+        of_pool.insert(own.clone(), Arc::clone(&set));
         set
     }
 
@@ -299,14 +303,17 @@ impl Environment {
     pub fn sets(&self) -> BTreeMap<(&str, &str), &Arc<CandidateSet>> {
         self.sets
             .values()
+            .flat_map(BTreeMap::values)
             .map(|s| ((s.pool.as_str(), s.id.as_str()), s))
             .collect()
     }
 
     /// Forgets the sets that nobody asks for any more.
-    pub fn drop_sets_except(&mut self, wanted: &BTreeSet<(String, String)>) {
-        self.sets
-            .retain(|_, s| wanted.contains(&(s.pool.clone(), s.id.clone())));
+    pub fn drop_sets_except(&mut self, wanted: &BTreeSet<(&str, &str)>) {
+        for sets in self.sets.values_mut() {
+            sets.retain(|_, s| wanted.contains(&(s.pool.as_str(), s.id.as_str())));
+        }
+        self.sets.retain(|_, sets| !sets.is_empty());
     }
 }
 

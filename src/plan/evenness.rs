@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use super::LoadBalancerPlan;
 use super::environment::{CandidateSet, Environment, Member, Standing};
 use super::load_balancer::{Served, SlotPlan};
+use super::pool::PoolView;
 use crate::api::condition::Verdict;
 use crate::api::{ConditionType, Reason};
 use crate::metallb::election;
@@ -25,6 +26,10 @@ pub const EVEN: usize = 2;
 pub(super) struct Load {
     /// The home of each slot that does not retire.
     homes: Vec<u32>,
+    /// Those of them that another node could be instead.
+    movable: Vec<u32>,
+    /// The same, but for a MetalLB pool that the slot has for itself.
+    bound: Vec<u32>,
     /// The node that each slot is pinned to, and the one that would take it over.
     heirs: Vec<(u32, Option<u32>)>,
 }
@@ -33,9 +38,18 @@ impl Load {
     /// That of the slots of a load balancer.
     pub fn of(set: &CandidateSet, slots: &[SlotPlan]) -> Self {
         let mut load = Self::default();
+        // Each slot has a home of its own.
+        let has_room = slots.len() < set.members.len();
         for slot in slots {
             if slot.retire_at.is_none() {
-                load.homes.extend(set.member(&slot.home).map(|m| m.id));
+                let home = set.member(&slot.home).map(|m| m.id);
+                load.homes.extend(home);
+                let kind = if slot.has_own_pool() {
+                    &mut load.bound
+                } else {
+                    &mut load.movable
+                };
+                kind.extend(home.filter(|_| has_room));
             }
             let pin = set.member(&slot.pin).filter(|m| is_live(m));
             let deciding = election::deciding_address(&slot.addresses);
@@ -140,11 +154,19 @@ pub(super) fn of_pool<'a>(
         groups.entry(of).or_default().push(*id);
     }
     let mut homes: BTreeMap<u32, usize> = BTreeMap::new();
+    let mut movable: BTreeMap<u32, usize> = BTreeMap::new();
+    let mut bound: BTreeMap<u32, usize> = BTreeMap::new();
     let mut heirs: BTreeMap<u32, BTreeMap<u32, usize>> = BTreeMap::new();
     let mut result = Evenness::default();
     for load in loads {
-        for home in &load.homes {
-            *homes.entry(*home).or_default() += 1;
+        for (counts, of) in [
+            (&mut homes, &load.homes),
+            (&mut movable, &load.movable),
+            (&mut bound, &load.bound),
+        ] {
+            for home in of {
+                *counts.entry(*home).or_default() += 1;
+            }
         }
         for (pin, heir) in &load.heirs {
             result.slots += 1;
@@ -158,11 +180,14 @@ pub(super) fn of_pool<'a>(
     let mut first = true;
     for group in groups.values() {
         let spread = Spread::of(group.iter().map(|id| count(&homes, id)));
-        result.homes = if first {
-            spread
-        } else {
-            result.homes.or_wider(spread)
-        };
+        if first || spread.width() > result.homes.width() {
+            result.homes = spread;
+            result.bound = group.iter().map(|id| count(&bound, id)).sum();
+            // Where there are two more than elsewhere, a move gains something.
+            result.movable = group
+                .iter()
+                .any(|id| count(&homes, id) > spread.least + 1 && count(&movable, id) > 0);
+        }
         first = false;
     }
     // By name, so that nothing depends on the numbers of the nodes.
@@ -184,7 +209,7 @@ pub(super) fn of_pool<'a>(
 }
 
 /// Condition `Even` of a pool.
-pub(super) fn verdict(evenness: &Evenness, pool: &str) -> Verdict {
+pub(super) fn verdict(evenness: &Evenness, pool: &PoolView) -> Verdict {
     let kind = ConditionType::Even;
     if evenness.slots == 0 {
         return Verdict::holds(kind, "no node has an address");
@@ -192,8 +217,8 @@ pub(super) fn verdict(evenness: &Evenness, pool: &str) -> Verdict {
     let Spread { least, most } = evenness.homes;
     if evenness.homes.width() > EVEN {
         let message = format!(
-            "nodes are home to between {least} and {most} addresses each: kubectl l2lb \
-             rebalance {pool} shows what would even them out"
+            "nodes are home to between {least} and {most} addresses each: {}",
+            remedy(evenness, pool)
         );
         return Verdict::fails(kind, Reason::Uneven, message);
     }
@@ -215,4 +240,26 @@ pub(super) fn verdict(evenness: &Evenness, pool: &str) -> Verdict {
              give or take {EVEN}"
         ),
     )
+}
+
+/// What can be done about homes that are uneven.
+fn remedy(evenness: &Evenness, pool: &PoolView) -> String {
+    let bound = evenness.bound;
+    let own = "MetalLB pools of their own, from before MetalLB 0.16.2";
+    if !pool.prefers {
+        return "before MetalLB 0.16.2 none can move; what is made from now on goes to the nodes \
+                with the fewest"
+            .to_owned();
+    }
+    if bound > 0 && !evenness.movable {
+        return format!("{bound} have {own}, and cannot move until their Services are made anew");
+    }
+    let command = format!(
+        "kubectl l2lb rebalance {} shows what would even them out",
+        pool.name
+    );
+    match bound {
+        0 => command,
+        _ => format!("{command}, but for {bound} that have {own}, and cannot move"),
+    }
 }

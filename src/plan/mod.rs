@@ -9,8 +9,8 @@
 //!    with their addresses (`address`, `books`) and pins (`pin`);
 //! 3. `metallb_objects`: pools and advertisements;
 //! 4. `status`: phases, conditions and events;
-//! 5. `service_changes`, `status_changes`: the differences from the world, as
-//!    [`Change`]s.
+//! 5. `service_changes`, `metallb_changes`, `status_changes`: the differences
+//!    from the world, as [`Change`]s.
 //!
 //! `planner` goes through the whole world, `one` through these steps for one
 //! load balancer.
@@ -29,6 +29,7 @@ mod evenness;
 pub(crate) mod gate;
 mod inference;
 mod load_balancer;
+mod metallb_changes;
 mod metallb_objects;
 mod needs;
 pub(crate) mod neighbours;
@@ -52,7 +53,7 @@ pub use change::{Action, Body, Cause, Change, PlannedEvent, Stage};
 pub use evenness::EVEN;
 pub use load_balancer::SlotPlan;
 pub use planner::Planner;
-pub use rebalance::{Move, Rebalance, Scope, rebalance};
+pub use rebalance::{LeftAlone, LeftBecause, Move, Rebalance, Scope, rebalance};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -105,6 +106,8 @@ pub struct LoadBalancerPlan {
     growth: FamilyCount,
     /// Addresses outside the pool's ranges that are still held.
     outside: Vec<AddressRange>,
+    /// Some of its slots have, or will have, a pool for themselves.
+    has_own_pools: bool,
     /// The pools and advertisements that its slots have for themselves.
     own_objects: Vec<Value>,
     set: Option<(String, String)>,

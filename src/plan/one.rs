@@ -2,6 +2,7 @@
 //! differences from the world.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::books::Books;
@@ -11,7 +12,7 @@ use super::load_balancer::{self, Served, Slots, earlier};
 use super::service_changes::write_services;
 use super::status_changes::write_status;
 use super::template::ServiceTemplate;
-use super::{LoadBalancerPlan, dns, own_pool, status};
+use super::{LoadBalancerPlan, SlotPlan, dns, own_pool, status};
 use crate::address::{AddressRange, Family};
 use crate::api::{ConditionType, FamilyCount, L2LoadBalancerStatus, Reason, names};
 use crate::world::{Key, Stored, World};
@@ -76,6 +77,7 @@ pub(super) fn plan_load_balancer(
             .collect(),
         growth: growth(gate, &slots),
         outside: Vec::new(),
+        has_own_pools: slots.slots.iter().any(SlotPlan::has_own_pool),
         own_objects: Vec::new(),
         changes: Vec::new(),
         events: Vec::new(),
@@ -115,11 +117,23 @@ pub(super) fn plan_load_balancer(
         .iter()
         .all(|c| c.type_ != ConditionType::AddressesAllocated.as_str() || c.status == "True");
     result.settled = result.changes.is_empty()
+        && !has_spare(gate, &result)
         && waiting.is_empty()
         && slots.unmet.is_empty()
         && written
         && (complete || !matches!(gate, Gate::Open(_)));
     result
+}
+
+/// Whether an address that is kept for the load balancer is not in use by it:
+/// somebody else may have it, or get it.
+fn has_spare(gate: &Gate, plan: &LoadBalancerPlan) -> bool {
+    let Gate::Open(served) = gate else {
+        return false;
+    };
+    let named = served.object.spec.addresses.iter();
+    let mut named = named.filter_map(|a| a.parse::<IpAddr>().ok());
+    named.any(|a| plan.slots.iter().all(|s| !s.addresses.contains(&a)))
 }
 
 /// Addresses that one more balancer node would take: none when `maxNodes` is

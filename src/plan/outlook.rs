@@ -148,6 +148,13 @@ impl Outlook {
         members.chain(strangers).chain(excluded).collect()
     }
 
+    /// Whether a load balancer or its pool names the nodes that are meant, rather
+    /// than all of them being selected.
+    pub fn names_nodes(&self, key: &Key) -> bool {
+        self.set(key)
+            .is_some_and(|(_, set)| !set.selector.is_everything())
+    }
+
     /// Who takes over a child's addresses when the node that it is pinned to
     /// fails and nobody steers.
     pub fn heir(&self, child: &Child) -> Option<&str> {

@@ -50,14 +50,23 @@ impl Situation<'_> {
         let able_away = away.filter(|m| self.can_announce(m));
         match self.set.member(self.home) {
             Some(home) if home.standing == Standing::Serving => {
-                if self.own && !self.can_announce(home) {
-                    // Whoever comes before it in MetalLB's order is not listed,
-                    // and may be the only one with a pod.
+                if !self.can_announce(home) && (self.own || self.draining_wins()) {
+                    // Without preferences whoever comes before it in MetalLB's
+                    // order is not listed, and may be the only one with a pod;
+                    // with them, MetalLB elects a node that is about to stop.
                     let able = able_away.or_else(|| self.able_standby(books));
+                    let last = || {
+                        self.last_resort()
+                            .filter(|m| self.own && self.can_announce(m))
+                    };
+                    let able = able.or_else(last);
                     return at(able.map_or(self.home, |m| &m.value));
                 }
                 let back = home.since.and_then(|s| s.checked_add(self.hold_down).ok());
-                match (away, back) {
+                // Under Local an address is not kept from a home with a pod by a
+                // standby without one.
+                let able = away.filter(|m| self.can_announce(m) || !self.can_announce(home));
+                match (able, back) {
                     (Some(away), Some(back)) if back > self.now => Pin {
                         to: away.value.to_string(),
                         until: Some(back),
@@ -71,22 +80,17 @@ impl Situation<'_> {
                     None => at(self.home),
                 }
             }
-            _ => {
+            home => {
                 let announcer = self.announcer.filter(serving);
-                let last_resort = || {
-                    self.set
-                        .members
-                        .iter()
-                        .filter(|m| *m.value != *self.home && m.standing == Standing::Draining)
-                        .min_by_key(|m| (!self.can_announce(m), self.rank(m)))
-                };
+                let announcer = announcer.filter(|m| self.can_announce(m));
                 match able_away
                     .or(announcer)
+                    .or_else(|| home.is_none().then(|| self.heir()).flatten())
                     .or_else(|| self.able_standby(books))
-                    .or_else(|| last_resort().filter(|m| self.can_announce(m)))
+                    .or_else(|| self.last_resort().filter(|m| self.can_announce(m)))
                     .or(away)
                     .or_else(|| self.standby(books))
-                    .or_else(last_resort)
+                    .or_else(|| self.last_resort())
                 {
                     Some(standby) => at(&standby.value),
                     None => at(self.pin.unwrap_or(self.home)),
@@ -101,8 +105,42 @@ impl Situation<'_> {
             .is_none_or(|nodes| nodes.contains(&*member.name))
     }
 
+    /// A node that is about to stop, where no other is left.
+    fn last_resort(&self) -> Option<&Member> {
+        let draining = self.set.members.iter();
+        draining
+            .filter(|m| *m.value != *self.home && m.standing == Standing::Draining)
+            .min_by_key(|m| (!self.can_announce(m), self.rank(m)))
+    }
+
+    /// Whether MetalLB, where the pin has no pod, elects a node that is about to stop.
+    fn draining_wins(&self) -> bool {
+        let able = self.set.members.iter();
+        able.filter(|m| m.trouble.is_none() && !m.silenced && self.can_announce(m))
+            .min_by_key(|m| self.rank(m))
+            .is_some_and(|m| m.standing == Standing::Draining)
+    }
+
     fn able_standby(&self, books: &mut Books<'_>) -> Option<&Member> {
         self.standby(books).filter(|m| self.can_announce(m))
+    }
+
+    /// Whom MetalLB elects itself the moment that the pin is no candidate any
+    /// more, which is before anybody can steer: another choice would move the
+    /// address once more.
+    fn heir(&self) -> Option<&Member> {
+        let deciding = self.deciding?;
+        // With a pool of its own only those after the pin stand by.
+        let listed_after = match self.pin {
+            Some(pin) if self.own => Some(election::rank(pin, deciding)),
+            _ => None,
+        };
+        let able = self.set.members.iter().filter(|m| {
+            *m.value != *self.home && m.standing == Standing::Serving && self.can_announce(m)
+        });
+        able.filter(|m| listed_after.is_none_or(|pin| self.rank(m) > pin))
+            .min_by_key(|m| self.rank(m))
+            .filter(|m| !self.own || self.has_standby(m))
     }
 
     /// The serving candidate with the fewest pins, of those that have a pod and
@@ -123,12 +161,12 @@ impl Situation<'_> {
             })
     }
 
-    /// Whether a serving node comes after this one in MetalLB's order.
+    /// Whether a serving node that can announce comes after this one in MetalLB's order.
     fn has_standby(&self, member: &Member) -> bool {
         let rank = self.rank(member);
-        self.set.members.iter().any(|m| {
-            *m.value != *self.home && m.standing == Standing::Serving && self.rank(m) > rank
-        })
+        let mut others = self.set.members.iter().filter(|m| *m.value != *self.home);
+        others
+            .any(|m| m.standing == Standing::Serving && self.can_announce(m) && self.rank(m) > rank)
     }
 
     fn rank(&self, member: &Member) -> election::Rank {

@@ -11,16 +11,18 @@ use super::environment::{Environment, NodeIds};
 use super::evenness::{self, LoadCache};
 use super::gate::{self, Gate};
 use super::load_balancer::earlier;
+use super::metallb_changes::PoolObjects;
 use super::one::plan_load_balancer;
+use super::pool::PoolView;
 use super::{
-    Change, LoadBalancerPlan, Plan, PoolPlan, Stage, dns, metallb_objects, pool_status,
+    Change, LoadBalancerPlan, Plan, PoolPlan, SlotPlan, Stage, dns, metallb_objects, pool_status,
     service_changes,
 };
 use crate::address::{AddressRange, RangeSet};
 use crate::api::{FamilyCount, names};
 use crate::external_dns::Availability;
 use crate::metallb::Capabilities;
-use crate::world::{Evenness, Key, World};
+use crate::world::{Child, Evenness, Key, World};
 
 /// Makes plans, and remembers what did not change since the last one. A plan
 /// is the same with and without that memory.
@@ -111,27 +113,21 @@ impl Planner {
         };
         let same_ground = environment.nodes == previous.nodes
             && ground == std::mem::replace(&mut self.ground, ground);
-        let gates: Vec<(Key, Gate)> = environment
-            .order
-            .clone()
-            .into_iter()
-            .map(|key| {
-                let before = self.memo.get(&key).map(|m| &m.gate);
-                let ids = &mut self.ids;
-                let gate = gate::judge(world, &mut environment, &previous, &key, ids, before);
-                (key, gate)
-            })
-            .collect();
         let mut memo = std::mem::take(&mut self.memo);
         let mut plan = Plan {
             next_deadline: environment.deadline,
             ..Plan::default()
         };
-        let work: Vec<Work> = gates
+        let order = std::mem::take(&mut environment.order);
+        let work: Vec<Work> = order
             .into_iter()
-            .map(|(key, gate)| {
+            .map(|key| {
                 let revision = world.load_balancer_revision(&key);
-                let same = memo.remove(&key).filter(|m| {
+                let before = memo.remove(&key);
+                let known = before.as_ref().map(|m| &m.gate);
+                let ids = &mut self.ids;
+                let gate = gate::judge(world, &mut environment, &previous, &key, ids, known);
+                let same = before.filter(|m| {
                     same_ground
                         && m.revision == revision
                         && m.plan.settled
@@ -186,11 +182,8 @@ impl Planner {
         self.plan_pools(world, &environment, &mut plan);
         plan.changes
             .sort_by(|a, b| (a.stage, &a.object).cmp(&(b.stage, &b.object)));
-        let wanted: BTreeSet<(String, String)> = plan
-            .load_balancers
-            .values()
-            .filter_map(|p| p.set.clone())
-            .collect();
+        let sets = plan.load_balancers.values().filter_map(|p| p.set.as_ref());
+        let wanted: BTreeSet<(&str, &str)> = sets.map(|(pool, id)| (&**pool, &**id)).collect();
         environment.drop_sets_except(&wanted);
         self.environment = environment;
         plan
@@ -227,6 +220,7 @@ impl Planner {
             tally.1 += 1;
             tally.2.extend(planned.outside.iter().copied());
         }
+        let unplanned = unplanned(world, plan);
         let mut pools = BTreeMap::new();
         let unused = unused_pools(world, plan);
         plan.next_deadline = earlier(plan.next_deadline, unused.deadline);
@@ -240,8 +234,9 @@ impl Planner {
             }
         }
         for (name, view) in &environment.pools {
-            let (mut held, users, outside) = tallies.remove(name.as_str()).unwrap_or_default();
-            pool_status::count_others(world, view, &mut held);
+            let (mut held, users, mut outside) = tallies.remove(name.as_str()).unwrap_or_default();
+            outside.extend(outside_of(view, &unplanned));
+            pool_status::count_others(world, view, &unplanned, &mut held);
             let served = users_of(world, name);
             let mut objects =
                 metallb_objects::plan(world, environment, view, &outside, &own, served);
@@ -278,11 +273,45 @@ impl Planner {
     }
 }
 
+/// The children of load balancers that are going, are no more, or cannot be read.
+fn unplanned<'a>(world: &'a World, plan: &Plan) -> Vec<&'a Child> {
+    let is_planned = |key: &Key| {
+        let planned = plan.load_balancers.get(key);
+        planned.is_some_and(|p| p.pool.is_some())
+    };
+    let of_these = world.children.iter().filter(|(key, _)| !is_planned(key));
+    of_these
+        .flat_map(|(_, slots)| slots.values())
+        .map(|child| &**child)
+        .collect()
+}
+
+/// What they hold outside the ranges of their pool, which MetalLB must have until
+/// they are gone.
+fn outside_of(view: &PoolView, unplanned: &[&Child]) -> Vec<AddressRange> {
+    let of_pool = unplanned
+        .iter()
+        .filter(|c| c.pool == view.name && !c.has_own_pool());
+    of_pool
+        .flat_map(|child| child.all_addresses())
+        .filter(|address| !view.ranges.contains(*address))
+        .map(AddressRange::single)
+        .collect()
+}
+
+/// The slots that have a pool of their own, or will.
+fn slots_with_own_pools(plan: &Plan) -> impl Iterator<Item = &SlotPlan> {
+    let load_balancers = plan.load_balancers.values();
+    // From MetalLB 0.16.2 on hardly any has, and all slots need not be gone through.
+    load_balancers
+        .filter(|p| p.has_own_pools)
+        .flat_map(|p| &p.slots)
+        .filter(|s| s.has_own_pool())
+}
+
 /// Every address that lies in a slot's own pool, or will.
 fn own_addresses(environment: &Environment, plan: &Plan) -> RangeSet {
-    let slots = plan.load_balancers.values().flat_map(|p| &p.slots);
-    slots
-        .filter(|s| s.has_own_pool())
+    slots_with_own_pools(plan)
         .flat_map(|s| s.addresses.iter().copied())
         .chain(environment.given.own())
         .map(AddressRange::single)
@@ -290,12 +319,14 @@ fn own_addresses(environment: &Environment, plan: &Plan) -> RangeSet {
 }
 
 /// Own pools that no slot has any more: they go.
-fn unused_pools(world: &World, plan: &Plan) -> metallb_objects::PoolObjects {
+fn unused_pools(world: &World, plan: &Plan) -> PoolObjects {
+    if !metallb_objects::has_own(world) {
+        return PoolObjects::default();
+    }
     let children = world.children.values().flat_map(|slots| slots.values());
-    let slots = plan.load_balancers.values().flat_map(|p| &p.slots);
     let named = children.filter_map(|c| c.address_pool.as_deref());
-    let planned = slots.map(|s| s.address_pool.as_str());
-    let wanted = named.chain(planned).filter(|n| names::is_own_pool(n));
+    let planned = slots_with_own_pools(plan).map(|s| s.address_pool.as_str());
+    let wanted = named.filter(|n| names::is_own_pool(n)).chain(planned);
     metallb_objects::unused_own(world, &wanted.collect())
 }
 

@@ -15,26 +15,21 @@ use super::{LoadBalancerPlan, status_change};
 use crate::address::Family;
 use crate::api::condition::Verdict;
 use crate::api::{ConditionType, FamilyCount, L2AddressPoolStatus, Reason};
-use crate::world::{Key, Kind, ObjectRef, Stored, World};
+use crate::world::{Child, Key, Kind, ObjectRef, Stored, World};
 
 /// Adds the addresses of the pool that others hold: foreign Services, and
-/// children whose load balancer is no more.
-pub(super) fn count_others(world: &World, view: &PoolView, held: &mut FamilyCount) {
+/// children of load balancers that are not planned.
+pub(super) fn count_others(
+    world: &World,
+    view: &PoolView,
+    unplanned: &[&Child],
+    held: &mut FamilyCount,
+) {
     let foreign = world
         .foreign_services
         .values()
         .flat_map(|s| s.addresses.iter());
-    let orphaned = world
-        .children
-        .iter()
-        .filter(|(key, _)| {
-            world
-                .load_balancers
-                .get(key)
-                .is_none_or(Stored::is_terminating)
-        })
-        .flat_map(|(_, slots)| slots.values())
-        .flat_map(|c| c.addresses.iter());
+    let orphaned = unplanned.iter().flat_map(|c| c.addresses.iter());
     for address in foreign
         .chain(orphaned)
         .filter(|a| view.ranges.contains(**a))
@@ -125,7 +120,7 @@ pub(super) fn plan(
     let even = world
         .evenness
         .get(&view.name)
-        .map(|e| evenness::verdict(e, &view.name));
+        .map(|e| evenness::verdict(e, view));
     let is_even = |c: &&Condition| c.type_ == ConditionType::Even.as_str();
     let unknown = previous
         .iter()

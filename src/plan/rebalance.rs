@@ -38,11 +38,37 @@ pub struct Move {
     pub to: String,
 }
 
+/// Why a slot that could have another home is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum LeftBecause {
+    /// Its addresses have a MetalLB pool to themselves, which binds them to their home.
+    OwnPool,
+    /// It is away from home, or its home is about to go.
+    Away,
+    /// Its load balancer is not served.
+    NotServed,
+}
+
+/// A slot that is left alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeftAlone {
+    /// Namespace of the Service.
+    pub namespace: String,
+    /// Name of the Service.
+    pub service: String,
+    /// Why.
+    pub why: LeftBecause,
+}
+
 /// The moves, in the order in which they can be made, and what comes of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Rebalance {
     /// The moves.
     pub moves: Vec<Move>,
+    /// Slots that could have another home, and are not considered.
+    pub left_alone: Vec<LeftAlone>,
     /// Homes of each node now, over all load balancers.
     pub before: BTreeMap<String, usize>,
     /// Homes of each node afterwards.
@@ -50,9 +76,9 @@ pub struct Rebalance {
 }
 
 /// Computes the fewest moves after which the homes of no two nodes differ by
-/// more than one, as far as selectors allow. Slots that are away from home,
-/// retire, or belong to a load balancer that is not served stay, and nothing
-/// moves to a node that is lost or about to go.
+/// more than one, as far as selectors allow. Slots that are away from home, retire,
+/// have a MetalLB pool of their own, or belong to a load balancer that is not served
+/// stay, and nothing moves to a node that is lost or about to go.
 pub fn rebalance(world: &World, scope: &Scope) -> Rebalance {
     let mut board = Board::read(world, scope);
     let before = board.count();
@@ -61,6 +87,7 @@ pub fn rebalance(world: &World, scope: &Scope) -> Rebalance {
         moves: board.moves(),
         before,
         after: board.count(),
+        left_alone: board.left_alone,
     }
 }
 
@@ -88,6 +115,7 @@ struct Board<'a> {
     /// Nodes that take part, for the table.
     shown: BTreeSet<usize>,
     slots: Vec<Slot<'a>>,
+    left_alone: Vec<LeftAlone>,
     /// The slots that may move, by home.
     by_home: Vec<BTreeSet<usize>>,
     owners: Vec<Owner>,
@@ -109,20 +137,30 @@ impl<'a> Board<'a> {
                 .map(|child| (board.number(&child.home), child.as_ref()))
                 .collect();
             for (home, child) in &homes {
-                if child.retire_at.is_none() && !child.terminating {
+                if is_home(child) {
                     board.loads[*home] += 1;
                 }
             }
             let gate = gate::judge(world, &mut environment, &nothing, &key, &mut ids, None);
-            let Gate::Open(served) = gate else { continue };
             let in_scope = match scope {
                 Scope::Everything => true,
-                Scope::Pool(pool) => *pool == served.pool.name,
+                Scope::Pool(pool) => gate.pool_name().as_ref() == Some(pool),
                 Scope::LoadBalancer(one) => *one == key,
             };
             if !in_scope {
                 continue;
             }
+            let served = match gate {
+                Gate::Open(served) => served,
+                Gate::Shut { .. } => {
+                    let left = homes.iter().map(|(_, child)| *child);
+                    for child in left.filter(|c| is_home(c)) {
+                        board.leave(child, LeftBecause::NotServed);
+                    }
+                    continue;
+                }
+                Gate::Leaving => continue,
+            };
             let serving = served
                 .set
                 .members
@@ -131,28 +169,46 @@ impl<'a> Board<'a> {
             let nodes: Vec<usize> = serving.map(|m| board.number(&m.value)).collect();
             board.shown.extend(&nodes);
             let uid = served.object.metadata.uid.as_ref();
+            let taken: BTreeSet<usize> = homes.iter().map(|(home, _)| *home).collect();
+            let has_room = nodes.iter().any(|node| !taken.contains(node));
             for (home, child) in &homes {
-                if nodes.contains(home)
-                    && child.retire_at.is_none()
-                    && !child.terminating
-                    && child.pin == child.home
-                    && child.owner.as_ref() == uid
-                    && is_in_shared_pool(child)
-                {
-                    board.by_home[*home].insert(board.slots.len());
-                    board.slots.push(Slot {
-                        owner: board.owners.len(),
-                        child,
-                        home: *home,
-                    });
+                if !is_home(child) || child.owner.as_ref() != uid {
+                    continue;
+                }
+                let why = if !is_in_shared_pool(child) {
+                    Some(LeftBecause::OwnPool)
+                } else if child.pin != child.home || !nodes.contains(home) {
+                    Some(LeftBecause::Away)
+                } else {
+                    None
+                };
+                match why {
+                    Some(why) if has_room => board.leave(child, why),
+                    Some(_) => {}
+                    None => {
+                        board.by_home[*home].insert(board.slots.len());
+                        board.slots.push(Slot {
+                            owner: board.owners.len(),
+                            child,
+                            home: *home,
+                        });
+                    }
                 }
             }
             board.owners.push(Owner {
                 nodes,
-                homes: homes.iter().map(|(home, _)| *home).collect(),
+                homes: taken,
             });
         }
         board
+    }
+
+    fn leave(&mut self, child: &Child, why: LeftBecause) {
+        self.left_alone.push(LeftAlone {
+            namespace: child.key.namespace.clone(),
+            service: child.key.name.clone(),
+            why,
+        });
     }
 
     fn number(&mut self, node: &str) -> usize {
@@ -268,6 +324,11 @@ impl<'a> Board<'a> {
             });
         }
     }
+}
+
+/// Whether a slot counts as one of its home's.
+fn is_home(child: &Child) -> bool {
+    child.retire_at.is_none() && !child.terminating
 }
 
 /// Whether a slot's address comes from the pool that all share: one that has

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::Cluster;
+use super::{Cluster, ingress_status};
+use crate::api::names;
 use crate::duration::{self, DurationError};
 use crate::world::{Key, Kind, ObjectRef};
 
@@ -41,6 +43,13 @@ pub enum Event {
     Create(Order),
     /// An L2LoadBalancer is deleted, by `namespace/name`.
     Delete(String),
+    /// The application of an L2LoadBalancer has ready pods on these nodes and no
+    /// others. It matters with `externalTrafficPolicy: Local`.
+    Endpoints(Endpoints),
+    /// A Service that is not ours is created or changed.
+    Occupy(Occupant),
+    /// A Service that is not ours is deleted, by `namespace/name`.
+    Vacate(String),
     /// Time passes: a duration as in `90s` or `1h30m`.
     Wait(String),
 }
@@ -75,6 +84,30 @@ pub struct Order {
     /// What its spec has besides a service with one port.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub spec: Map<String, Value>,
+}
+
+/// Where the pods of an application are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Endpoints {
+    /// `namespace/name` of the L2LoadBalancer, which need not exist yet.
+    pub load_balancer: String,
+    /// The nodes with a ready pod. On a node that is not ready none is.
+    pub nodes: Vec<String>,
+}
+
+/// A Service that is not ours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Occupant {
+    /// `namespace/name`.
+    pub service: String,
+    /// Its addresses.
+    pub addresses: Vec<String>,
+    /// It only asks MetalLB for them, by annotation. Otherwise it has them, from
+    /// another controller.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asks: bool,
 }
 
 /// The pool of load balancers that name none.
@@ -122,7 +155,9 @@ fn check(event: &Event) -> Result<(), String> {
     match event {
         Event::Wait(text) => duration(text).map(drop),
         Event::Create(order) => key(&order.load_balancer).map(drop),
-        Event::Delete(name) => key(name).map(drop),
+        Event::Delete(name) | Event::Vacate(name) => key(name).map(drop),
+        Event::Endpoints(of) => key(&of.load_balancer).map(drop),
+        Event::Occupy(by) => key(&by.service).and(addresses(by)).map(drop),
         _ => Ok(()),
     }
 }
@@ -143,6 +178,14 @@ fn key(text: &str) -> Result<Key, String> {
     }
 }
 
+fn addresses(of: &Occupant) -> Result<Vec<IpAddr>, String> {
+    let read = |text: &String| {
+        text.parse::<IpAddr>()
+            .map_err(|_| format!("{text:?} is not an IP address"))
+    };
+    of.addresses.iter().map(read).collect()
+}
+
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -158,6 +201,19 @@ impl fmt::Display for Event {
             Self::Undrain(node) => write!(f, "{node} is not drained"),
             Self::Create(order) => write!(f, "{} is created", order.load_balancer),
             Self::Delete(name) => write!(f, "{name} is deleted"),
+            Self::Endpoints(of) if of.nodes.is_empty() => {
+                write!(f, "no pod of {} is ready", of.load_balancer)
+            }
+            Self::Endpoints(of) => {
+                let nodes = of.nodes.join(", ");
+                write!(f, "{} has pods on {nodes}", of.load_balancer)
+            }
+            Self::Occupy(by) => {
+                let verb = if by.asks { "asks for" } else { "has" };
+                let addresses = by.addresses.join(", ");
+                write!(f, "Service {} {verb} {addresses}", by.service)
+            }
+            Self::Vacate(name) => write!(f, "Service {name} is deleted"),
             Self::Wait(time) => write!(f, "{time} pass"),
         }
     }
@@ -176,8 +232,12 @@ impl Cluster {
     fn try_happen(&mut self, event: &Event) -> Result<(), String> {
         match event {
             Event::Pool(pool) => {
+                let known = self.world.pools.get(&pool.name);
+                // Whoever changes a spec leaves them.
+                let finalizers = known.and_then(|p| p.metadata().finalizers.clone());
                 let manifest = json!({"apiVersion": "l2lb.io/v1alpha1", "kind": "L2AddressPool",
-                    "metadata": {"name": pool.name}, "spec": pool.spec});
+                    "metadata": {"name": pool.name, "finalizers": finalizers},
+                    "spec": pool.spec});
                 self.put(Kind::AddressPool, manifest)
                     .map_err(|e| e.to_string())?;
             }
@@ -191,7 +251,7 @@ impl Cluster {
                 self.add_node(&node.node, &labels);
             }
             Event::Label(node) => self.change_node(&node.node, |labels, state| {
-                labels.retain(|key, _| key == crate::api::names::HOSTNAME);
+                labels.retain(|key, _| key == names::HOSTNAME);
                 labels.extend(node.labels.clone());
                 state
             }),
@@ -220,9 +280,41 @@ impl Cluster {
                 }
             }
             Event::Delete(name) => self.delete_load_balancer(&key(name)?),
+            Event::Endpoints(of) => {
+                self.put_pods(&key(&of.load_balancer)?, of.nodes.iter().cloned());
+            }
+            Event::Occupy(by) => self.occupy(by)?,
+            Event::Vacate(name) => {
+                let key = key(name)?;
+                if self.world.foreign_services.contains_key(&key) {
+                    let kind = Kind::Service;
+                    self.world.forget(&ObjectRef { kind, key });
+                }
+            }
             Event::Wait(time) => self.advance(duration(time)?),
         }
         Ok(())
+    }
+
+    /// Puts somebody else's Service where there is none of ours.
+    fn occupy(&mut self, by: &Occupant) -> Result<(), String> {
+        let key = key(&by.service)?;
+        if self.world.child(&key).is_some() {
+            return Ok(());
+        }
+        let addresses = addresses(by)?;
+        let mut manifest = json!({"apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": key.name, "namespace": key.namespace},
+            "spec": {"type": "LoadBalancer", "ports": [{"port": 80}]}});
+        if by.asks {
+            let asked = by.addresses.join(",");
+            manifest["metadata"]["annotations"] = json!({names::METALLB_IPS: asked});
+        } else {
+            manifest["spec"]["loadBalancerClass"] = json!("example.org/other");
+            manifest["status"] = ingress_status(&addresses);
+        }
+        let put = self.put(Kind::Service, manifest);
+        put.map(drop).map_err(|e| e.to_string())
     }
 
     /// Changes a node that exists.
@@ -248,7 +340,7 @@ impl Cluster {
             .filter(|_| was_ready == state.ready)
             .unwrap_or(self.world.now);
         let annotations = if state.drained {
-            json!({crate::api::names::DRAIN: "true"})
+            json!({names::DRAIN: "true"})
         } else {
             json!({})
         };
@@ -274,42 +366,4 @@ struct State {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_printed_can_be_read() {
-        let text = "
-- pool: {name: edge, spec: {addresses: [203.0.113.0/28]}}
-- join: {node: node-1, labels: {role: edge}}
-- {join: {node: node-2}}
-- create: {loadBalancer: shop/web, spec: {maxNodes: 2}}
-- cordon: node-1
-- wait: 1h30m
-- delete: shop/web
-";
-        let events = parse(text).unwrap();
-        assert_eq!(events.len(), 7);
-        assert_eq!(parse(&print(&events)).unwrap(), events);
-        assert_eq!(parse(&print(&[])).unwrap(), []);
-    }
-
-    #[test]
-    fn what_is_wrong_is_named() {
-        for (text, says) in [
-            (
-                "- wait: soon\n",
-                "event 1 (soon pass): \"soon\" is not a duration",
-            ),
-            (
-                "- lose: a\n- delete: web\n",
-                "event 2 (web is deleted): \"web\" is not of the form",
-            ),
-            ("- explode: node-1\n", "explode"),
-            ("lose: a\n", ""),
-        ] {
-            let error = parse(text).unwrap_err().to_string();
-            assert!(error.contains(says), "{error}");
-        }
-    }
-}
+mod tests;

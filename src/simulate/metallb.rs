@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::json;
 
+use super::pods::is_local;
 use super::{Cluster, ingress_status};
 use crate::address::{AddressRange, Family, RangeSet};
 use crate::api::names;
@@ -15,6 +16,7 @@ use crate::metallb::{
     Capabilities, IpAddressPool, STATUS_NAMESPACE, STATUS_NODE, STATUS_SERVICE, election,
 };
 use crate::plan::electorate;
+use crate::plan::neighbours::metallb_ranges;
 use crate::selector::Selector;
 use crate::world::{Child, Key, Kind, ObjectRef, Stored, World};
 
@@ -22,9 +24,9 @@ use crate::world::{Child, Key, Kind, ObjectRef, Stored, World};
 type Pools = BTreeMap<String, (std::sync::Arc<IpAddressPool>, RangeSet)>;
 
 impl Cluster {
-    /// Lets MetalLB act on what it sees. Returns whether anything changed.
+    /// Lets MetalLB act on what it sees, pods among it. Returns whether anything changed.
     pub fn play_metallb(&mut self) -> bool {
-        self.allocate() | self.elect()
+        self.write_slices() | self.allocate() | self.elect()
     }
 
     fn children(&self) -> Vec<std::sync::Arc<Child>> {
@@ -55,7 +57,10 @@ impl Cluster {
     pub(super) fn judge(&mut self, object: &ObjectRef) {
         let name = &object.key.name;
         match object.kind {
-            Kind::IpAddressPool => self.judge_pool(name),
+            Kind::IpAddressPool => {
+                self.judge_pool(name);
+                self.judge_users(name);
+            }
             Kind::L2Advertisement => self.judge_advertisement(name),
             _ => {}
         }
@@ -77,6 +82,24 @@ impl Cluster {
                     .push(format!("{name} and {other} overlap: {range}"));
             }
         }
+    }
+
+    /// A speaker refuses a configuration in which no pool has an address that
+    /// it announces.
+    fn judge_users(&mut self, name: &str) {
+        let stored = self.world.ip_address_pools.get(name);
+        let ranges = stored
+            .and_then(Stored::valid)
+            .map(|pool| metallb_ranges(&pool.spec))
+            .unwrap_or_default();
+        let children = self.world.children.values().flat_map(|s| s.values());
+        let users = children.filter(|c| c.address_pool.as_deref() == Some(name));
+        let lost: Vec<String> = users
+            .flat_map(|c| c.allocated.iter().map(move |a| (c, a)))
+            .filter(|(c, a)| c.addresses.contains(a) && !ranges.contains(**a))
+            .map(|(c, a)| format!("{name} without {a}, which Service {} has", c.key))
+            .collect();
+        self.rejected.extend(lost);
     }
 
     fn judge_advertisement(&mut self, name: &str) {
@@ -280,6 +303,12 @@ fn winner(world: &World, running: Capabilities, child: &Child, pool: &str) -> Op
     let labels = child.service.metadata.labels.clone().unwrap_or_default();
     let deciding = election::deciding_address(&child.allocated)?;
     let electors = electorate::order(world, running, pool, &labels, &deciding);
-    let first = electors.first().filter(|e| e.barred.is_none())?;
+    let pods = world
+        .endpoints
+        .nodes(&child.key)
+        .filter(|_| is_local(child));
+    let has_pod = |name: &str| pods.as_ref().is_none_or(|nodes| nodes.contains(name));
+    let mut able = electors.iter().filter(|e| e.barred.is_none());
+    let first = able.find(|e| has_pod(&e.node.name))?;
     Some(first.node.name.clone())
 }

@@ -4,8 +4,10 @@
 
 pub mod event;
 mod metallb;
+mod pods;
 pub mod random;
 pub mod report;
+mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,11 +16,16 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::api::names;
 use crate::external_dns::Availability;
 use crate::metallb::Capabilities;
-use crate::plan::{Action, Change, Planner};
+use crate::plan::Planner;
 use crate::world::{Key, Kind, ObjectRef, Observed, Options, Stored, World};
+
+/// The newest MetalLB.
+pub const METALLB: &str = "0.16.2";
+/// Versions of MetalLB that differ in what matters here, the oldest first.
+pub const METALLB_VERSIONS: [&str; 6] =
+    ["0.13.12", "0.14.8", "0.14.9", "0.15.2", "0.16.1", METALLB];
 
 /// A made-up cluster.
 #[derive(Clone, Debug)]
@@ -29,10 +36,17 @@ pub struct Cluster {
     pub writes: BTreeMap<Kind, u64>,
     /// The MetalLB that runs, whatever its resource definitions say.
     pub running: Capabilities,
-    /// What MetalLB's parser refused, after any write.
+    /// What MetalLB's parser refused, or its speakers would, after any write.
     pub rejected: Vec<String>,
+    /// Others' objects that the planner wrote to.
+    pub trespasses: Vec<ObjectRef>,
     /// Addresses that MetalLB took from a Service that wanted to keep them.
     pub taken: Vec<(Key, Vec<IpAddr>)>,
+    /// The nodes on which the application of a load balancer has a ready pod.
+    /// Of one that is not here they are unknown, and count as being everywhere.
+    pub pods: BTreeMap<Key, BTreeSet<String>>,
+    /// What EndpointSlices say of each Service.
+    slices: BTreeMap<Key, BTreeSet<String>>,
     /// What MetalLB has given each Service.
     ingress: BTreeMap<Key, Vec<IpAddr>>,
     /// Who announces each Service, reported or not.
@@ -66,7 +80,10 @@ impl Cluster {
             writes: BTreeMap::new(),
             running: metallb,
             rejected: Vec::new(),
+            trespasses: Vec::new(),
             taken: Vec::new(),
+            pods: BTreeMap::new(),
+            slices: BTreeMap::new(),
             ingress: BTreeMap::new(),
             announcing: BTreeMap::new(),
             version: 0,
@@ -280,103 +297,6 @@ impl Cluster {
     pub fn advance(&mut self, by: SignedDuration) {
         self.world
             .set_now(self.world.now.saturating_add(by).unwrap_or(self.world.now));
-    }
-
-    /// Carries out one write of the planner.
-    pub fn apply(&mut self, change: &Change) {
-        *self.writes.entry(change.object.kind).or_default() += 1;
-        match &change.action {
-            Action::Delete { .. } => {
-                self.ingress.remove(&change.object.key);
-                self.world.forget(&change.object);
-            }
-            Action::ApplyStatus(body) => self.apply_status(&change.object, &body.to_json()),
-            Action::Create(body) | Action::Apply(body)
-                if change.object.kind == Kind::AddressPool =>
-            {
-                self.apply_finalizers(&change.object.key.name, &body.to_json());
-            }
-            Action::Patch(body) => {
-                let Some(child) = self.world.child(&change.object.key) else {
-                    return;
-                };
-                let mut service = serde_json::json!(child.service);
-                service["spec"]["ports"] = body.to_json()["spec"]["ports"].clone();
-                let _ = self.put(change.object.kind, service);
-            }
-            Action::Create(body) | Action::Apply(body) => {
-                let mut manifest = body.to_json();
-                self.keep_marks(&change.object.key, &mut manifest);
-                // What the planner writes can be read.
-                let _ = self.put(change.object.kind, manifest);
-            }
-        }
-        self.judge(&change.object);
-    }
-
-    /// Server-side apply leaves what MetalLB noted on a Service.
-    fn keep_marks(&self, service: &Key, manifest: &mut Value) {
-        let child = self.world.child(service);
-        let annotations = child.and_then(|c| c.service.metadata.annotations.as_ref());
-        for mark in [names::METALLB_ALLOCATED, names::METALLB_OLD_ALLOCATED] {
-            if let Some(pool) = annotations.and_then(|a| a.get(mark)) {
-                manifest["metadata"]["annotations"][mark] = json!(pool);
-            }
-        }
-    }
-
-    fn apply_status(&mut self, object: &ObjectRef, body: &Value) {
-        let status = body["status"].clone();
-        self.version += 1;
-        let version = Some(self.version.to_string());
-        match object.kind {
-            Kind::LoadBalancer => {
-                let stored = self
-                    .world
-                    .load_balancers
-                    .get(&object.key)
-                    .and_then(Stored::valid);
-                if let Some(mut lb) = stored.map(|o| (**o).clone()) {
-                    lb.status = serde_json::from_value(status).ok();
-                    lb.metadata.resource_version = version;
-                    self.world
-                        .observe(Observed::LoadBalancer(Stored::Valid(Arc::new(lb))));
-                }
-            }
-            Kind::AddressPool => {
-                let stored = self
-                    .world
-                    .pools
-                    .get(&object.key.name)
-                    .and_then(Stored::valid);
-                if let Some(mut pool) = stored.map(|o| (**o).clone()) {
-                    pool.status = serde_json::from_value(status).ok();
-                    pool.metadata.resource_version = version;
-                    self.world
-                        .observe(Observed::AddressPool(Stored::Valid(Arc::new(pool))));
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn apply_finalizers(&mut self, name: &str, body: &Value) {
-        let Some(Stored::Valid(pool)) = self.world.pools.get(name) else {
-            return;
-        };
-        let mut pool = (**pool).clone();
-        let finalizers: Vec<String> =
-            serde_json::from_value(body["metadata"]["finalizers"].clone()).unwrap_or_default();
-        if finalizers.is_empty() && pool.metadata.deletion_timestamp.is_some() {
-            let object = ObjectRef {
-                kind: Kind::AddressPool,
-                key: Key::new("", name),
-            };
-            return self.world.forget(&object);
-        }
-        pool.metadata.finalizers = Some(finalizers);
-        self.world
-            .observe(Observed::AddressPool(Stored::Valid(Arc::new(pool))));
     }
 
     /// Plans, writes and lets MetalLB act until nothing is left to do.

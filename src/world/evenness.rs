@@ -32,16 +32,6 @@ impl Spread {
             most: spread.most.max(count),
         })
     }
-
-    /// The wider one, of equals the first.
-    #[must_use]
-    pub fn or_wider(self, other: Self) -> Self {
-        if other.width() > self.width() {
-            other
-        } else {
-            self
-        }
-    }
 }
 
 /// How evenly the addresses of a pool lie on its nodes.
@@ -54,6 +44,11 @@ pub struct Evenness {
     pub heirs: Spread,
     /// The node whose failure would be spread least evenly.
     pub failing: Option<String>,
+    /// Slots of the nodes of `homes` that could have another home, were it not
+    /// for a MetalLB pool of their own.
+    pub bound: usize,
+    /// A slot that can get another home is where there are too many of them.
+    pub movable: bool,
     /// Slots that live nodes have.
     pub slots: usize,
     /// Those for which another live node stands by.

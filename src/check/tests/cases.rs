@@ -57,6 +57,57 @@ fn without_memberlist_old_speakers_announce_nothing() {
 }
 
 #[test]
+fn an_excluded_node_is_missed_only_where_it_was_meant() {
+    let rule = "node-excluded";
+    let label = crate::api::names::EXCLUDE_NODE;
+    let severities = |snapshot: &Snapshot| -> Vec<(String, Severity)> {
+        let found = of(snapshot, rule).into_iter();
+        found
+            .map(|(severity, object, _)| (object, severity))
+            .collect()
+    };
+    let exclude = |snapshot: &mut Snapshot, node: &str| {
+        edit(snapshot, "Node", node, |n| {
+            n["metadata"]["labels"][label] = json!("")
+        });
+    };
+    // node-4 is selected by nobody.
+    let mut snapshot = healthy();
+    exclude(&mut snapshot, "node-4");
+    assert_eq!(severities(&snapshot), []);
+    // Then by a load balancer that selects every node, as a control plane is.
+    let plain = load_balancer("plain", json!({"addressPool": "spare"}));
+    snapshot.add(plain).unwrap();
+    let usual = ("Node node-4".to_owned(), Severity::Info);
+    assert_eq!(severities(&snapshot), [usual]);
+    // Then by one that means it.
+    let mut meant = snapshot.clone();
+    let worker =
+        json!({"addressPool": "spare", "nodeSelector": {"matchLabels": {"role": "worker"}}});
+    meant.add(load_balancer("meant", worker)).unwrap();
+    let bad = |node: &str| (format!("Node {node}"), Severity::Warning);
+    assert_eq!(severities(&meant), [bad("node-4")]);
+    // node-1 is home to addresses, and nobody names it any more.
+    let mut pool = json!(**snapshot.world.pools["edge"].valid().unwrap());
+    pool["apiVersion"] = json!("l2lb.io/v1alpha1");
+    pool["kind"] = json!("L2AddressPool");
+    pool["spec"]["nodeSelector"] = json!({});
+    snapshot.add(pool).unwrap();
+    exclude(&mut snapshot, "node-1");
+    let found = severities(&snapshot);
+    assert_eq!(found[0], bad("node-1"), "{found:?}");
+    assert_eq!(found[1].1, Severity::Info, "{found:?}");
+    // All of them: nobody is left.
+    exclude(&mut snapshot, "");
+    let found = severities(&snapshot);
+    assert_eq!(found.len(), 4, "{found:?}");
+    assert!(
+        found.iter().all(|(_, s)| *s == Severity::Warning),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn each_blanket_advertisement_is_named() {
     for version in ["0.16.2", "0.15.2"] {
         let mut snapshot = at_version(version);

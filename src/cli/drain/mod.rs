@@ -224,7 +224,7 @@ async fn annotate(cluster: &Cluster, node: &str, value: Value) -> Result<(), Str
 }
 
 /// The first of many names, and how many more there are.
-fn first_few(names: impl Iterator<Item = String>) -> String {
+pub(super) fn first_few(names: impl Iterator<Item = String>) -> String {
     let all: Vec<String> = names.collect();
     let shown = all.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
     match all.len().saturating_sub(5) {

@@ -339,6 +339,12 @@ fn other_interfaces_are_another_matter() {
         stage.event("a", node);
     }
     let plan = stage.step();
+    // They say it again and again, which is not recorded each time.
+    stage.cluster.advance(seconds(60));
+    for node in NODES {
+        stage.event("a", node);
+    }
+    stage.step();
     let lb = plan.load_balancers.values().next().unwrap();
     assert!(
         lb.slots.iter().all(|s| s.phase == SlotPhase::Pending),
@@ -355,6 +361,10 @@ fn other_interfaces_are_another_matter() {
     let writes = stage.cluster.writes.clone();
     stage.wait(seconds(30));
     assert_eq!(stage.cluster.writes, writes);
+    // What is said of the new ones is news.
+    stage.event("b", "b");
+    stage.settle();
+    assert_ne!(stage.pin("b"), "b");
 }
 
 #[test]

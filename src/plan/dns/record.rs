@@ -11,7 +11,7 @@ use crate::api::{Dns, names};
 use crate::external_dns::{DnsEndpoint, Endpoint};
 use crate::plan::change::{Action, Cause, Change, Stage};
 use crate::plan::load_balancer::Served;
-use crate::plan::metallb_objects::labels_cover;
+use crate::plan::metallb_changes::labels_cover;
 use crate::plan::template;
 use crate::plan::writing::content_of;
 use crate::world::{Key, Kind, ObjectRef, Stored, World};

@@ -293,8 +293,8 @@ fn finish(
     let mut slot = SlotPlan {
         number: draft.number,
         address_pool,
-        exposed: by_order.is_some_and(|d| own_pool::is_exposed(set, &pin.to, d)),
-        drawn: by_order.and_then(|d| own_pool::drawn(served, &pin.to, d)),
+        exposed: by_order.is_some_and(|d| own_pool::is_exposed(set, &pin.to, d, nodes)),
+        drawn: by_order.and_then(|d| own_pool::drawn(environment, served, &pin.to, d)),
         announced_by: seen.shown(environment, &pin.to),
         live: !seen.live.is_empty(),
         allocated: seen.allocated,

@@ -252,6 +252,39 @@ fn a_drained_node_that_has_the_only_pods_keeps_its_address() {
     }
 }
 
+/// Nobody is preferred who has a pod, and MetalLB's order takes a node that is
+/// about to stop as well as any.
+#[test]
+fn a_home_without_pods_is_not_stood_in_for_by_a_drained_node() {
+    for version in ["0.16.2", "0.15.2"] {
+        let mut scene = Scene::new(version, 4, &local());
+        scene.pods_on(&["node-0", "node-1"]);
+        scene.settle();
+        scene.cluster.set_node("node-0", true, true);
+        scene.after(60);
+        for home in ["node-2", "node-3"] {
+            let (_, pin, addresses) = scene.slot_of(home);
+            let text = addresses[0].to_string();
+            let first = crate::metallb::election::winner(&text, ["node-0", "node-1"]);
+            if version == "0.16.2" && first == Some("node-1") {
+                assert_eq!(pin, home);
+            } else {
+                assert_eq!(pin, "node-1", "{version}");
+            }
+        }
+        // Where nobody else has one, it goes on.
+        scene.pods_on(&["node-0"]);
+        scene.after(60);
+        for (home, pin, _) in scene.slots().values() {
+            let stays = version == "0.16.2" && home != "node-0";
+            assert_eq!(pin, if stays { home } else { "node-0" }, "{version}");
+        }
+        scene.cluster.set_node("node-0", true, false);
+        scene.after(60);
+        assert_eq!(scene.slot_of("node-0").1, "node-0");
+    }
+}
+
 /// Before MetalLB 0.16.2 nobody is listed who comes before the pin.
 #[test]
 fn without_preferences_the_pin_goes_where_the_pods_are() {
@@ -266,6 +299,31 @@ fn without_preferences_the_pin_goes_where_the_pods_are() {
     scene.pods_on(&["node-0", "node-1", "node-2", "node-3"]);
     scene.after(30);
     assert!(scene.slots().values().all(|(home, pin, _)| home == pin));
+}
+
+/// MetalLB elects another the moment that a node is gone, before anybody can steer.
+#[test]
+fn what_a_node_leaves_goes_where_metallb_takes_it_first() {
+    let mut scene = Scene::new("0.16.2", 5, &json!({}));
+    for n in 0..11 {
+        let more = Key::new("shop", format!("more-{n}"));
+        scene.cluster.add_load_balancer(&more, "edge", &json!({}));
+    }
+    scene.settle();
+    scene.cluster.remove_node("node-2");
+    let planned = plan(&scene.cluster.world);
+    scene.cluster.play_metallb();
+    let slots = planned.load_balancers.iter().flat_map(|(key, plan)| {
+        let left = plan.slots.iter().filter(|slot| slot.home == "node-2");
+        left.map(move |slot| (key, slot))
+    });
+    let mut seen = 0;
+    for (key, slot) in slots {
+        let service = Key::new("shop", names::service_name(&key.name, slot.number));
+        assert_eq!(scene.cluster.announcer(&service), Some(slot.pin.as_str()));
+        seen += 1;
+    }
+    assert_eq!(seen, 12);
 }
 
 #[test]

@@ -188,7 +188,8 @@ fn selects_service(world: &World, pool: &str, selectors: &[LabelSelector]) -> bo
 pub(crate) struct Sharing {
     /// Its name.
     pub name: String,
-    /// The nodes that it adds to the candidates, by name.
+    /// The nodes that it adds to the candidates, by name, without those that
+    /// are labelled against use by load balancers.
     pub nodes: Vec<String>,
     /// It names no interfaces, which lifts those that the pool names.
     pub every_interface: bool,
@@ -207,7 +208,11 @@ pub(crate) fn sharing_advertisement(world: &World, pool: &str) -> Option<Sharing
         if owned_pool(&advertisement.metadata).is_some() || !shares_pool(world, spec, pool) {
             continue;
         }
-        let selected = world.nodes.values().filter(|n| {
+        let eligible = world
+            .nodes
+            .values()
+            .filter(|n| !n.is_excluded() || world.options.ignore_exclude_label);
+        let selected = eligible.filter(|n| {
             spec.node_selectors.is_empty()
                 || spec
                     .node_selectors

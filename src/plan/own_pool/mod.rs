@@ -11,7 +11,7 @@ pub(super) mod verdict;
 
 pub(super) use choice::{best_of, choose, leaves_standby};
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
@@ -20,7 +20,8 @@ use super::ability::Trouble;
 use super::change::Stage;
 use super::environment::{CandidateSet, Environment, Member, Standing};
 use super::load_balancer::{Served, SlotPlan};
-use super::metallb_objects::{self, PoolObjects};
+use super::metallb_changes::{PoolObjects, Writing, manifest};
+use super::metallb_objects::preference;
 use super::needs::metallb_object;
 use super::neighbours::metallb_ranges;
 use super::pool::owned_pool;
@@ -146,9 +147,16 @@ pub(super) fn heir(set: &CandidateSet, home: &str, deciding: &str) -> Option<u32
     listed(set, home, deciding).get(1).map(|m| m.id)
 }
 
-/// Whether a live node could stand by for an address, and none does.
-pub(super) fn is_exposed(set: &CandidateSet, pin: &str, deciding: &str) -> bool {
-    let alive = |m: &&Member| m.standing != Standing::Lost && !m.silenced;
+/// Whether a live node could stand by for an address, and none does. `endpoints`
+/// are the nodes with a pod, where only those can announce and it is known.
+pub(super) fn is_exposed(
+    set: &CandidateSet,
+    pin: &str,
+    deciding: &str,
+    endpoints: Option<&BTreeSet<&str>>,
+) -> bool {
+    let has_pod = |m: &Member| endpoints.is_none_or(|nodes| nodes.contains(&*m.name));
+    let alive = |m: &&Member| m.standing != Standing::Lost && !m.silenced && has_pod(m);
     let mut others = set.members.iter().filter(|m| *m.value != *pin);
     let mut behind = listed(set, pin, deciding).into_iter().skip(1);
     set.member(pin).is_some() && others.any(|m| alive(&m)) && !behind.any(|m| alive(&m))
@@ -156,7 +164,12 @@ pub(super) fn is_exposed(set: &CandidateSet, pin: &str, deciding: &str) -> bool 
 
 /// The foreign advertisement by which a node wins that is not the pin: one
 /// that matches is enough where the pin has no weight.
-pub(super) fn drawn(served: &Served, pin: &str, deciding: &str) -> Option<String> {
+pub(super) fn drawn(
+    environment: &Environment,
+    served: &Served,
+    pin: &str,
+    deciding: &str,
+) -> Option<String> {
     let sharing = served
         .pool
         .shared
@@ -164,7 +177,11 @@ pub(super) fn drawn(served: &Served, pin: &str, deciding: &str) -> Option<String
         .filter(|_| !served.pool.prefers)?;
     let pin = served.set.member(pin)?;
     let limit = election::rank(&pin.name, deciding);
-    let mut nodes = sharing.nodes.iter();
+    let is_well = |name: &&String| {
+        let node = environment.node(&names::node_value(name));
+        node.is_some_and(|n| n.trouble.is_none() && !n.silenced)
+    };
+    let mut nodes = sharing.nodes.iter().filter(is_well);
     nodes
         .any(|n| election::rank(n, deciding) < limit)
         .then(|| sharing.name.clone())
@@ -234,26 +251,20 @@ pub(super) fn objects(
     let mut result = PoolObjects::default();
     let spec = pool_spec(served, service, slot, &addresses);
     let object = |kind| metallb_object(world, kind, &slot.address_pool);
-    let manifest = metallb_objects::manifest(&served.pool, &object(Kind::IpAddressPool), &spec, []);
-    let writing = metallb_objects::Writing {
+    let pool = manifest(&served.pool, &object(Kind::IpAddressPool), &spec, []);
+    let writing = Writing {
         world,
         view: &served.pool,
         ip_address_pool: &slot.address_pool,
     };
-    writing.write(
-        Stage::Pool,
-        object(Kind::IpAddressPool),
-        manifest,
-        &mut result,
-    );
+    writing.write(Stage::Pool, object(Kind::IpAddressPool), pool, &mut result);
     if let Some(spec) = advertisement_spec(served, slot) {
         let pin = [(names::PIN.to_owned(), slot.pin.clone())];
-        let manifest =
-            metallb_objects::manifest(&served.pool, &object(Kind::L2Advertisement), &spec, pin);
+        let advertisement = manifest(&served.pool, &object(Kind::L2Advertisement), &spec, pin);
         writing.write(
             Stage::Advertise,
             object(Kind::L2Advertisement),
-            manifest,
+            advertisement,
             &mut result,
         );
     }
@@ -310,7 +321,7 @@ fn advertisement_spec(served: &Served, slot: &SlotPlan) -> Option<L2Advertisemen
             .set
             .member(&slot.pin)
             .filter(|_| served.pool.prefers)
-            .map(metallb_objects::preference)
+            .map(preference)
             .into_iter()
             .collect(),
         ..L2AdvertisementSpec::default()
