@@ -13,9 +13,20 @@ help: ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 .PHONY: tools
-tools: ## Build etcd, Kubernetes, helm and MetalLB for the lab (cached; about 10 minutes the first time)
+tools: ## Build etcd, Kubernetes, helm and MetalLB for the lab (cached; about 20 minutes the first time, on two cores)
 	@hack/tools/system-packages.sh
 	@hack/tools/build.sh
+
+# What the demo and a lab of the usual MetalLB (METALLB in hack/lab) consist of.
+.PHONY: lab-tools
+lab-tools:
+	@hack/tools/system-packages.sh
+	@hack/tools/build.sh kubernetes helm metallb-0.16.2
+
+# What renders a release's plain manifests: before the long builds, as it needs Go.
+.PHONY: helm
+helm:
+	@hack/tools/build.sh helm
 
 # What the tests need besides.
 .PHONY: test-packages
@@ -27,11 +38,11 @@ build: ## Build every program
 	$(CARGO) build --workspace --bins
 
 .PHONY: demo
-demo: tools build ## Show the main job on a real cluster on this machine
+demo: lab-tools build ## Show the main job on a real cluster on this machine
 	@$(BIN)/l2lb-demo
 
 .PHONY: lab
-lab: tools build ## A shell in a real cluster with MetalLB and l2lb-controller to play with
+lab: lab-tools build ## A shell in a real cluster with MetalLB and l2lb-controller to play with
 	@$(BIN)/l2lb-lab shell
 
 .PHONY: test
@@ -66,11 +77,11 @@ image: build ## Build the images as OCI layouts, without a container daemon
 	@$(BIN)/l2lb-release image
 
 .PHONY: release
-release: build ## Build everything that a release hands out, into dist/ (URL=..., REGISTRY=...)
+release: helm build ## Build everything that a release hands out, into dist/ (URL=..., REGISTRY=...)
 	@$(BIN)/l2lb-release all $(if $(URL),--url $(URL)) $(if $(REGISTRY),--registry $(REGISTRY))
 
 .PHONY: reproducible
-reproducible: build ## Build a release here and in a clone elsewhere, and compare
+reproducible: helm build ## Build a release here and in a clone elsewhere, and compare
 	hack/reproducible.sh
 
 .PHONY: advisories

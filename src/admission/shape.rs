@@ -79,7 +79,12 @@ pub(super) fn other_family(
     if old.is_some_and(|old| families(old).first() == Some(&asked)) {
         return None;
     }
-    let kept = gate::existing_families(world, key, new.metadata.uid.as_ref());
+    let kept = gate::existing_families(
+        world,
+        key,
+        new.metadata.uid.as_ref(),
+        &new.spec.address_pool,
+    );
     let kept = kept.first().filter(|kept| **kept != asked)?;
     Some(Draft::denial(
         Rule::Immutable,

@@ -8,7 +8,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use crate::world::Options;
-pub(super) use read::{Unread, Unreadable, kinds, list_all, observe};
+pub(super) use read::{Unread, Unreadable, is_forbidden, kinds, list_all, observe};
 
 /// Which cluster, and where its MetalLB is.
 #[derive(Clone, Debug, clap::Args)]

@@ -93,7 +93,7 @@ impl<'a> Seen<'a> {
 
 /// The nodes with a pod that serves a load balancer's Services, where only
 /// those can announce and it is known. A Service that is new has the pods of
-/// the others. While there is none at all, it does not matter where they are.
+/// the others.
 pub(super) fn endpoints<'a>(
     world: &'a World,
     served: &Served,
@@ -103,13 +103,12 @@ pub(super) fn endpoints<'a>(
         return None;
     }
     let own = world.endpoints.nodes(service);
-    let nodes = own.or_else(|| {
+    own.or_else(|| {
         let children = world.children.get(&served.key)?;
         children
             .values()
             .find_map(|c| world.endpoints.nodes(&c.key))
-    });
-    nodes.filter(|nodes| !nodes.is_empty())
+    })
 }
 
 /// Why another node announces although home is well and preferred, where it

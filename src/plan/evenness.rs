@@ -3,6 +3,8 @@
 //!
 //! Only nodes that the same load balancers select are compared with each
 //! other: what a selector keeps from a node is not for the planner to even.
+//! Nor is what pods keep from it under `externalTrafficPolicy: Local`: they come
+//! and go, and addresses are chosen as though each node had one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -54,7 +56,8 @@ impl Load {
             let pin = set.member(&slot.pin).filter(|m| is_live(m));
             let deciding = election::deciding_address(&slot.addresses);
             if let (Some(pin), Some(deciding)) = (pin, deciding) {
-                let heir = heir(set, pin, slot.has_own_pool(), &deciding);
+                let own = slot.has_own_pool();
+                let heir = heir(set, pin, own, &deciding, &pin.name, |_| true);
                 load.heirs.push((pin.id, heir.map(|m| m.id)));
             }
         }
@@ -62,19 +65,22 @@ impl Load {
     }
 }
 
-/// Who takes over an address when the node that it is pinned to fails and
-/// nobody steers.
+/// Who takes over an address when the node that has it, `holder`, fails and
+/// nobody steers. Under `externalTrafficPolicy: Local` that need not be the pin.
 pub(super) fn heir<'s>(
     set: &'s CandidateSet,
     pin: &Member,
     own: bool,
     deciding: &str,
+    holder: &str,
+    has_pod: impl Fn(&Member) -> bool,
 ) -> Option<&'s Member> {
     let rank = |m: &Member| election::rank(&m.name, deciding);
-    let live = set.members.iter().filter(|m| is_live(m) && m.id != pin.id);
-    // Without preferences only those after the pin stand by.
-    live.filter(|m| !own || rank(m) > rank(pin))
-        .min_by_key(|m| rank(m))
+    let members = set.members.iter();
+    let able = members.filter(|m| m.name != holder && is_live(m) && has_pod(m));
+    // Without preferences only the pin and those after it are listed.
+    able.filter(|m| !own || rank(m) >= rank(pin))
+        .min_by_key(|m| (m.id != pin.id, rank(m)))
 }
 
 /// Remembers what each load balancer puts on its nodes, as long as its plan is
@@ -261,5 +267,55 @@ fn remedy(evenness: &Evenness, pool: &PoolView) -> String {
     match bound {
         0 => command,
         _ => format!("{command}, but for {bound} that have {own}, and cannot move"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::selector::Selector;
+
+    fn set() -> CandidateSet {
+        let member = |id: u32| {
+            let name = format!("node-{id}");
+            Member {
+                value: name.as_str().into(),
+                hostname: name.clone(),
+                standing: Standing::Serving,
+                trouble: None,
+                silenced: false,
+                since: None,
+                id,
+                name,
+            }
+        };
+        CandidateSet {
+            pool: "edge".to_owned(),
+            id: String::new(),
+            selector: Selector::default(),
+            members: (1..=3).map(member).collect(),
+            unidentifiable: Vec::new(),
+        }
+    }
+
+    /// The order for this address is 1-3-2.
+    #[test]
+    fn heirs_are_those_whom_metallb_elects() {
+        let set = set();
+        let heir = |pin: &str, own: bool, holder: &str, podless: &str| {
+            let pin = set.member(pin).unwrap();
+            let has_pod = |m: &Member| m.name != podless;
+            let heir = heir(&set, pin, own, "192.0.2.100", holder, has_pod);
+            heir.map(|m| m.name.clone()).unwrap_or_default()
+        };
+        assert_eq!(heir("node-1", false, "node-1", ""), "node-3");
+        assert_eq!(heir("node-1", false, "node-1", "node-3"), "node-2");
+        // The pin comes first when another has the address, unless it has no pod.
+        assert_eq!(heir("node-2", false, "node-3", ""), "node-2");
+        assert_eq!(heir("node-2", false, "node-3", "node-2"), "node-1");
+        assert_eq!(heir("node-2", false, "node-1", "node-2"), "node-3");
+        // With a pool of its own whoever comes before the pin is not listed.
+        assert_eq!(heir("node-3", true, "node-3", ""), "node-2");
+        assert_eq!(heir("node-2", true, "node-2", ""), "");
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::environment::{CandidateSet, Environment, NodeIds};
-use super::load_balancer::Served;
+use super::load_balancer::{Served, is_slot_of};
 use super::pool::PoolView;
 use super::spec::{self, OwnSpec};
 use crate::address::Family;
@@ -190,7 +190,7 @@ fn families(
     let service = &object.spec.service;
     let dual = service.ip_family_policy.as_deref() == Some("RequireDualStack");
     let has = |family| pool.ranges.has(family);
-    let existing = existing_families(world, key, object.metadata.uid.as_ref());
+    let existing = existing_families(world, key, object.metadata.uid.as_ref(), &pool.name);
     let named = existing.first().or(service.ip_families.first());
     let first = named.copied().unwrap_or_else(|| {
         let primary = world.primary_family.unwrap_or(Family::IPv4);
@@ -221,9 +221,14 @@ fn families(
 
 /// The families of the Services that a load balancer has, the primary one
 /// first. `uid` is its own; Services of another one of the same name go.
-pub(crate) fn existing_families(world: &World, key: &Key, uid: Option<&String>) -> Vec<Family> {
+pub(crate) fn existing_families(
+    world: &World,
+    key: &Key,
+    uid: Option<&String>,
+    pool: &str,
+) -> Vec<Family> {
     let mut children = world.children.get(key).into_iter().flat_map(|c| c.values());
-    let stays = |c: &&Arc<Child>| !c.terminating && c.belongs_to(uid);
+    let stays = |c: &&Arc<Child>| !c.terminating && is_slot_of(world, c, uid, pool);
     let Some(child) = children.find(stays) else {
         return Vec::new();
     };

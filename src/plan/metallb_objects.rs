@@ -28,18 +28,31 @@ use crate::world::{Key, Kind, LINGER, ObjectRef, World};
 /// to hear that the Service is gone.
 const UNSEEN: SignedDuration = SignedDuration::from_secs(5);
 
-/// Plans the objects that the slots of a pool share. `in_use` are addresses
-/// outside its ranges that Services hold; `own` are addresses that lie, or
-/// will lie, in slots' own pools; `served` says whether any Service has one of
-/// its addresses.
+/// What is in use of a pool, or will be.
+pub(super) struct InUse<'a> {
+    /// Addresses that Services hold, those outside its ranges at least.
+    pub addresses: &'a [AddressRange],
+    /// The namespaces of such Services.
+    pub by: BTreeSet<&'a str>,
+    /// Addresses that lie, or will lie, in slots' own pools.
+    pub own: &'a RangeSet,
+    /// Whether any Service has one of its addresses.
+    pub served: bool,
+}
+
+/// Plans the objects that the slots of a pool share.
 pub(super) fn plan(
     world: &World,
     environment: &Environment,
     view: &PoolView,
-    in_use: &[AddressRange],
-    own: &RangeSet,
-    served: bool,
+    in_use: InUse<'_>,
 ) -> PoolObjects {
+    let InUse {
+        addresses: held,
+        by,
+        own,
+        served,
+    } = in_use;
     let mut result = PoolObjects::default();
     if view.terminating && !served {
         leave(world, view, &mut result);
@@ -50,7 +63,7 @@ pub(super) fn plan(
     }
     protect(world, view, &mut result);
     let addresses = if world.capabilities.can_prefer() {
-        view.ranges.plus(in_use.iter().copied()).minus(own)
+        view.ranges.plus(held.iter().copied()).minus(own)
     } else {
         // A MetalLB that was downgraded: what is in use stays where it is, and
         // leaves room for the pools of new slots.
@@ -70,7 +83,7 @@ pub(super) fn plan(
             withdraw(world, kind, &name, meta, &mut result);
         }
     } else {
-        let spec = view.ip_address_pool(&addresses, &world.options.metallb_namespace);
+        let spec = view.ip_address_pool(&addresses, by, &world.options.metallb_namespace);
         let manifest = manifest(view, &object, &spec, []);
         writing.write(Stage::Pool, object, manifest, &mut result);
     }

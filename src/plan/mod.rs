@@ -104,8 +104,11 @@ pub struct LoadBalancerPlan {
     missing: FamilyCount,
     /// Addresses that one more node would take.
     growth: FamilyCount,
-    /// Addresses outside the pool's ranges that are still held.
+    /// Addresses that are held, those outside the pool's ranges at least.
     outside: Vec<AddressRange>,
+    /// Some of its Services have addresses of another pool: an earlier load
+    /// balancer of its name left them.
+    has_strays: bool,
     /// Some of its slots have, or will have, a pool for themselves.
     has_own_pools: bool,
     /// The pools and advertisements that its slots have for themselves.

@@ -15,7 +15,7 @@ use super::template::ServiceTemplate;
 use super::{LoadBalancerPlan, SlotPlan, dns, own_pool, status};
 use crate::address::{AddressRange, Family};
 use crate::api::{ConditionType, FamilyCount, L2LoadBalancerStatus, Reason, names};
-use crate::world::{Key, Stored, World};
+use crate::world::{Child, Key, Stored, World};
 
 pub(super) fn plan_load_balancer(
     world: &World,
@@ -77,6 +77,7 @@ pub(super) fn plan_load_balancer(
             .collect(),
         growth: growth(gate, &slots),
         outside: Vec::new(),
+        has_strays: false,
         has_own_pools: slots.slots.iter().any(SlotPlan::has_own_pool),
         own_objects: Vec::new(),
         changes: Vec::new(),
@@ -88,7 +89,7 @@ pub(super) fn plan_load_balancer(
         status,
         template,
     };
-    tally(world, environment, key, &mut result);
+    tally(world, environment, key, gate, &mut result);
     let waiting = match gate {
         Gate::Open(served) => give_pools(world, environment, served, &mut result),
         _ => BTreeSet::new(),
@@ -192,10 +193,26 @@ fn give_pools(
 }
 
 /// Counts what the load balancer holds.
-fn tally(world: &World, environment: &Environment, key: &Key, plan: &mut LoadBalancerPlan) {
+fn tally(
+    world: &World,
+    environment: &Environment,
+    key: &Key,
+    gate: &Gate,
+    plan: &mut LoadBalancerPlan,
+) {
     let view = plan.pool.as_ref().and_then(|p| environment.pools.get(p));
-    let leaving = world.children.get(key).into_iter().flat_map(|c| c.values());
-    let leaving = leaving
+    // What is not accepted is not planned anew when the pool's ranges change.
+    let is_frozen = matches!(gate, Gate::Shut { .. });
+    let children = || world.children.get(key).into_iter().flat_map(|c| c.values());
+    let pool = plan.pool.clone();
+    let is_stray = |child: &&Arc<Child>| {
+        pool.as_ref().is_some_and(|pool| child.pool != *pool)
+            && world.pools.contains_key(&child.pool)
+            && plan.slots.iter().all(|s| s.number != child.slot)
+    };
+    let has_strays = children().any(|child| is_stray(&child));
+    let leaving = children()
+        .filter(|child| !is_stray(child))
         .filter(|c| plan.slots.iter().all(|s| s.number != c.slot))
         .flat_map(|c| c.addresses.iter().map(|a| (*a, c.has_own_pool())));
     let slots = plan.slots.iter();
@@ -203,12 +220,13 @@ fn tally(world: &World, environment: &Environment, key: &Key, plan: &mut LoadBal
         .flat_map(|s| s.addresses.iter().map(|a| (*a, s.has_own_pool())))
         .chain(leaving)
         .collect();
+    plan.has_strays = has_strays;
     for (address, own) in addresses {
         match Family::of(address) {
             Family::IPv4 => plan.held.ipv4 += 1,
             Family::IPv6 => plan.held.ipv6 += 1,
         }
-        if !own && view.is_some_and(|v| !v.ranges.contains(address)) {
+        if !own && (is_frozen || view.is_some_and(|v| !v.ranges.contains(address))) {
             plan.outside.push(AddressRange::single(address));
         }
     }

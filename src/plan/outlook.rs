@@ -1,11 +1,12 @@
 //! The planner's view of a live world, for people: what it makes of each
 //! node, who may announce an address, and who would take it over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::ability::Trouble;
-use super::environment::{CandidateSet, Environment, NodeIds, NodeView, Standing};
+use super::announcement::endpoints;
+use super::environment::{CandidateSet, Environment, Member, NodeIds, NodeView, Standing};
 use super::evenness;
 use super::gate::{self, Gate};
 use super::load_balancer::Served;
@@ -155,16 +156,24 @@ impl Outlook {
             .is_some_and(|(_, set)| !set.selector.is_everything())
     }
 
-    /// Who takes over a child's addresses when the node that it is pinned to
+    /// Who takes over a child's addresses when the node that has them, `holder`,
     /// fails and nobody steers.
-    pub fn heir(&self, child: &Child) -> Option<&str> {
-        let (name, _) = child.key.name.rsplit_once('-')?;
-        let key = Key::new(child.key.namespace.clone(), name);
-        let (_, set) = self.set(&key)?;
+    pub fn heir(&self, world: &World, child: &Child, holder: &str) -> Option<&str> {
+        let (_, set) = self.set(&owner(child)?)?;
         let pin = set.member(&child.pin)?;
         let deciding = election::deciding_address(&child.addresses)?;
-        let heir = evenness::heir(set, pin, child.has_own_pool(), &deciding)?;
+        let pods = self.pods(world, child);
+        let has_pod = |m: &Member| pods.as_ref().is_none_or(|nodes| nodes.contains(&*m.name));
+        let own = child.has_own_pool();
+        let heir = evenness::heir(set, pin, own, &deciding, holder, has_pod)?;
         Some(&heir.name)
+    }
+
+    /// The nodes with a ready pod of a child, perhaps none, where only such nodes
+    /// announce it and they are known.
+    pub fn pods<'w>(&self, world: &'w World, child: &Child) -> Option<BTreeSet<&'w str>> {
+        let (served, _) = self.set(&owner(child)?)?;
+        endpoints(world, served, &child.key)
     }
 
     /// Whether cordoning means nothing to a pool.
@@ -208,6 +217,12 @@ impl Outlook {
             _ => None,
         }
     }
+}
+
+/// The load balancer of a child.
+fn owner(child: &Child) -> Option<Key> {
+    let (name, _) = child.key.name.rsplit_once('-')?;
+    Some(Key::new(child.key.namespace.clone(), name))
 }
 
 fn state(node: &NodeView) -> NodeState {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::ability::Trouble;
 use super::books::Books;
 use super::environment::{CandidateSet, Member, Standing};
 use crate::metallb::election;
@@ -22,6 +23,8 @@ pub(super) struct Situation<'a> {
     pub own: bool,
     /// The nodes with a pod that serves, where only those can announce and it is known.
     pub endpoints: Option<&'a BTreeSet<&'a str>>,
+    /// Only nodes with a pod can announce, and there is none.
+    pub no_pods: bool,
     pub now: Timestamp,
     pub hold_down: SignedDuration,
 }
@@ -50,11 +53,22 @@ impl Situation<'_> {
         let able_away = away.filter(|m| self.can_announce(m));
         match self.set.member(self.home) {
             Some(home) if home.standing == Standing::Serving => {
-                if !self.can_announce(home) && (self.own || self.draining_wins()) {
+                if self.no_pods
+                    && let Some(away) = away
+                {
+                    // Wherever the next pod is, a move now would be for nothing.
+                    return at(&away.value);
+                }
+                if !self.can_announce(home)
+                    && (self.own || able_away.is_some() || self.draining_wins())
+                {
                     // Without preferences whoever comes before it in MetalLB's
                     // order is not listed, and may be the only one with a pod;
                     // with them, MetalLB elects a node that is about to stop.
-                    let able = able_away.or_else(|| self.able_standby(books));
+                    let able = able_away.or_else(|| match self.own {
+                        true => self.able_standby(books),
+                        false => self.heir(),
+                    });
                     let last = || {
                         self.last_resort()
                             .filter(|m| self.own && self.can_announce(m))
@@ -75,7 +89,9 @@ impl Situation<'_> {
                 }
             }
             Some(home) if home.standing == Standing::Draining => {
-                match able_away.or_else(|| self.able_standby(books)) {
+                // MetalLB has left a silenced node already.
+                let heir = || home.silenced.then(|| self.heir()).flatten();
+                match able_away.or_else(heir).or_else(|| self.able_standby(books)) {
                     Some(standby) => at(&standby.value),
                     None => at(self.home),
                 }
@@ -83,9 +99,11 @@ impl Situation<'_> {
             home => {
                 let announcer = self.announcer.filter(serving);
                 let announcer = announcer.filter(|m| self.can_announce(m));
+                // What MetalLB acts upon itself.
+                let is_out = home.is_none_or(|h| h.trouble == Some(Trouble::NetworkUnavailable));
                 match able_away
                     .or(announcer)
-                    .or_else(|| home.is_none().then(|| self.heir()).flatten())
+                    .or_else(|| is_out.then(|| self.heir()).flatten())
                     .or_else(|| self.able_standby(books))
                     .or_else(|| self.last_resort().filter(|m| self.can_announce(m)))
                     .or(away)

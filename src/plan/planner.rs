@@ -12,6 +12,7 @@ use super::evenness::{self, LoadCache};
 use super::gate::{self, Gate};
 use super::load_balancer::earlier;
 use super::metallb_changes::PoolObjects;
+use super::metallb_objects::InUse;
 use super::one::plan_load_balancer;
 use super::pool::PoolView;
 use super::{
@@ -237,9 +238,13 @@ impl Planner {
             let (mut held, users, mut outside) = tallies.remove(name.as_str()).unwrap_or_default();
             outside.extend(outside_of(view, &unplanned));
             pool_status::count_others(world, view, &unplanned, &mut held);
-            let served = users_of(world, name);
-            let mut objects =
-                metallb_objects::plan(world, environment, view, &outside, &own, served);
+            let in_use = InUse {
+                addresses: &outside,
+                by: namespaces_with(world, plan, view, &unplanned),
+                own: &own,
+                served: users_of(world, name),
+            };
+            let mut objects = metallb_objects::plan(world, environment, view, in_use);
             let own = own_objects.remove(name.as_str());
             objects.wanted.extend(own.into_iter().flatten());
             plan.next_deadline = earlier(plan.next_deadline, objects.deadline);
@@ -273,16 +278,40 @@ impl Planner {
     }
 }
 
-/// The children of load balancers that are going, are no more, or cannot be read.
+/// The children that no plan of a load balancer counts: it is going, is no more
+/// or cannot be read, or has another pool than an earlier one of its name.
 fn unplanned<'a>(world: &'a World, plan: &Plan) -> Vec<&'a Child> {
-    let is_planned = |key: &Key| {
+    let mut found = Vec::new();
+    for (key, slots) in &world.children {
         let planned = plan.load_balancers.get(key);
-        planned.is_some_and(|p| p.pool.is_some())
-    };
-    let of_these = world.children.iter().filter(|(key, _)| !is_planned(key));
-    of_these
-        .flat_map(|(_, slots)| slots.values())
-        .map(|child| &**child)
+        let pool = planned.and_then(|p| Some((p.pool.as_deref()?, p.has_strays)));
+        let children = slots.values().map(|child| &**child);
+        match pool {
+            Some((_, false)) => {}
+            Some((pool, true)) => found.extend(children.filter(|c| c.pool != pool)),
+            None => found.extend(children),
+        }
+    }
+    found
+}
+
+/// The namespaces whose Services have addresses of a pool, where that matters.
+fn namespaces_with<'a>(
+    world: &World,
+    plan: &'a Plan,
+    view: &PoolView,
+    unplanned: &[&'a Child],
+) -> BTreeSet<&'a str> {
+    if view.namespace_selector.is_none() {
+        return BTreeSet::new();
+    }
+    let planned = plan.load_balancers.iter().filter(|(key, planned)| {
+        planned.pool.as_ref() == Some(&view.name) && world.children.contains_key(key)
+    });
+    let others = unplanned.iter().filter(|c| c.pool == view.name);
+    planned
+        .map(|(key, _)| key.namespace.as_str())
+        .chain(others.map(|c| c.key.namespace.as_str()))
         .collect()
 }
 

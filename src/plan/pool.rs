@@ -1,5 +1,6 @@
 //! L2AddressPools: are they usable, and what MetalLB must be given for them.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -100,10 +101,12 @@ impl PoolView {
     }
 
     /// The spec of MetalLB's pool with some addresses. Those in use must be
-    /// among them: taking one out would take it from its Service.
+    /// among them, and the namespaces that use them: taking one out would take
+    /// its address from a Service.
     pub fn ip_address_pool(
         &self,
         addresses: &RangeSet,
+        in_use_by: BTreeSet<&str>,
         metallb_namespace: &str,
     ) -> IpAddressPoolSpec {
         let addresses = addresses.ranges().iter().map(ToString::to_string);
@@ -114,15 +117,20 @@ impl PoolView {
             && !selector.is_everything()
         {
             namespace_selectors.push(selector.to_label_selector());
+            // One that loses its label keeps what it has.
+            let mut all = in_use_by;
             // MetalLB takes a set of namespaces that comes out empty as no
             // restriction. Its own namespace, where tenants have no rights,
             // keeps the set from being empty.
-            namespaces.push(metallb_namespace.to_owned());
+            all.insert(metallb_namespace);
+            namespaces.extend(all.into_iter().map(str::to_owned));
         }
         IpAddressPoolSpec {
             addresses,
             auto_assign: Some(false),
-            avoid_buggy_ips: Some(self.avoid_buggy),
+            // What is given out is our choice. MetalLB would refuse its whole
+            // configuration over such an address that is in use.
+            avoid_buggy_ips: Some(false),
             service_allocation: Some(ServiceAllocation {
                 namespaces,
                 namespace_selectors,

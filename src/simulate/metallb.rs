@@ -132,7 +132,7 @@ impl Cluster {
         }
         for child in self.children() {
             let free = |a: &IpAddr| holders.get(a).is_none_or(|holder| *holder == child.key);
-            let wanted = give(&pools, self.running, &child, free);
+            let wanted = give(&self.world, &pools, self.running, &child, free);
             let annotations = child.service.metadata.annotations.as_ref();
             let marked = annotations.is_some_and(|a| a.contains_key(self.mark()));
             if child.allocated == wanted && (marked || wanted.is_empty()) {
@@ -240,6 +240,7 @@ fn pool_of<'a>(pools: &'a Pools, addresses: &[IpAddr]) -> Option<&'a str> {
 
 /// What MetalLB's controller gives a Service, or leaves it.
 fn give(
+    world: &World,
     pools: &Pools,
     running: Capabilities,
     child: &Child,
@@ -275,19 +276,22 @@ fn give(
         return offers.find(&free).into_iter().collect();
     };
     let allowed = pools.get(&pool).is_some_and(|(pool, ranges)| {
-        named.iter().all(|a| ranges.contains(*a) && free(a)) && allocates_to(pool, child)
+        named.iter().all(|a| ranges.contains(*a) && free(a)) && allocates_to(world, pool, child)
     });
     if allowed { named } else { Vec::new() }
 }
 
-fn allocates_to(pool: &IpAddressPool, child: &Child) -> bool {
+fn allocates_to(world: &World, pool: &IpAddressPool, child: &Child) -> bool {
     let labels = child.service.metadata.labels.clone().unwrap_or_default();
+    let namespace = &child.key.namespace;
     pool.spec.service_allocation.as_ref().is_none_or(|to| {
-        let selectors = &to.service_selectors;
-        (to.namespaces.is_empty()
-            || !to.namespace_selectors.is_empty()
-            || to.namespaces.contains(&child.key.namespace))
-            && selects(selectors, &labels)
+        let (names, selectors) = (&to.namespaces, &to.namespace_selectors);
+        let of_namespace = world.namespaces.get(namespace).map(|n| n.labels.clone());
+        let is_selected =
+            !selectors.is_empty() && selects(selectors, &of_namespace.unwrap_or_default());
+        let anywhere = names.is_empty() && selectors.is_empty();
+        (anywhere || names.contains(namespace) || is_selected)
+            && selects(&to.service_selectors, &labels)
     })
 }
 

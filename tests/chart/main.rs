@@ -1,8 +1,15 @@
-//! The Helm chart: what it renders, and its life in a real cluster.
+//! The Helm chart: what it renders, and its life in a real cluster, in which what
+//! the documentation has people say to kubectl is said to it.
 
 mod life;
 mod manifests;
+// Of the pages only the commands are wanted here.
+#[allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#[path = "../docs/pages.rs"]
+mod pages;
 mod rights;
+#[path = "../docs/shell.rs"]
+mod shell;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,6 +31,6 @@ fn main() -> ExitCode {
             let here = Handle::current();
             tokio::task::spawn_blocking(move || here.block_on(life::run(lab))).await?
         })
-        .timeout(Duration::from_secs(600)),
+        .timeout(Duration::from_secs(660)),
     ])
 }

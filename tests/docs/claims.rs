@@ -32,6 +32,23 @@ fn the_oldest_kubernetes_is_the_same_everywhere() {
     assert!(read("docs/install.md").contains(&flag), "no {flag}");
 }
 
+/// Those of which the build itself says that it needs them.
+#[test]
+fn the_readme_names_the_compilers() {
+    let after = |path: &str, mark: &str| {
+        let text = read(path);
+        let (_, rest) = text.split_once(mark).expect(mark);
+        let version = rest.chars().take_while(|c| *c == '.' || c.is_ascii_digit());
+        version.collect::<String>()
+    };
+    let rust = after("Cargo.toml", "rust-version = \"");
+    let go = after("hack/tools/build.sh", "install Go ");
+    let readme = read("README.md");
+    for compiler in [format!("Rust {rust} "), format!("Go {go} ")] {
+        assert!(readme.contains(&compiler), "README.md names no {compiler}");
+    }
+}
+
 /// It is one that the lab runs.
 #[test]
 fn the_oldest_kubernetes_is_tested() {

@@ -166,50 +166,12 @@ fn parse(program: &clap::Command, words: &[&str], mention: bool) -> Result<(), S
     }
 }
 
-/// Every command on a page: its line, its words, and whether a sentence
-/// mentions it.
-fn commands_of(page: &pages::Page) -> Vec<(usize, Vec<String>, bool)> {
-    let mut found = Vec::new();
-    for block in &page.blocks {
-        let script = match block.what.language.as_str() {
-            "console" => typed(&block.what.text),
-            "sh" | "bash" => block.what.text.clone(),
-            _ => continue,
-        };
-        found.extend(
-            shell::commands(&script)
-                .into_iter()
-                .map(|words| (block.line, words, false)),
-        );
-    }
-    for code in &page.code {
-        found.extend(
-            shell::commands(&code.what)
-                .into_iter()
-                .map(|words| (code.line, words, true)),
-        );
-    }
-    found
-}
-
-/// What is typed in a console, without the answers.
-fn typed(console: &str) -> String {
-    let mut script = String::new();
-    let mut goes_on = false;
-    for line in console.lines() {
-        let command = line.strip_prefix("$ ").or(goes_on.then_some(line));
-        goes_on = command.is_some_and(|c| c.ends_with('\\'));
-        script.extend(command.into_iter().flat_map(|c| [c, "\n"]));
-    }
-    script
-}
-
 #[test]
 fn commands_can_be_given() {
     let known = Known::load();
     let (mut wrong, mut right) = (Vec::new(), BTreeMap::new());
     for page in pages::all() {
-        for (line, words, mention) in commands_of(&page) {
+        for (line, words, mention) in pages::commands_of(&page) {
             match known.judge(&words, mention) {
                 Ok(Some(program)) => *right.entry(program).or_insert(0) += 1,
                 Ok(None) => {}
@@ -265,7 +227,7 @@ fn values_that_are_named_exist() {
 fn what_is_wrong_is_found() {
     let known = Known::load();
     let judge = |line: &str| {
-        let commands = shell::commands(&typed(line));
+        let commands = shell::commands(&pages::typed(line));
         assert!(!commands.is_empty(), "{line}");
         commands
             .iter()

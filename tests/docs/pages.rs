@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use pulldown_cmark::{CodeBlockKind, Event, Options, Parser, Tag, TagEnd};
 
+use crate::shell;
+
 /// Something on a page, and the line that it begins on.
 #[derive(Debug)]
 pub struct At<T> {
@@ -127,6 +129,44 @@ pub fn read(path: PathBuf) -> Page {
     }
     page.text = text;
     page
+}
+
+/// Every command on a page: its line, its words, and whether a sentence
+/// mentions it.
+pub fn commands_of(page: &Page) -> Vec<(usize, Vec<String>, bool)> {
+    let mut found = Vec::new();
+    for block in &page.blocks {
+        let script = match block.what.language.as_str() {
+            "console" => typed(&block.what.text),
+            "sh" | "bash" => block.what.text.clone(),
+            _ => continue,
+        };
+        found.extend(
+            shell::commands(&script)
+                .into_iter()
+                .map(|words| (block.line, words, false)),
+        );
+    }
+    for code in &page.code {
+        found.extend(
+            shell::commands(&code.what)
+                .into_iter()
+                .map(|words| (code.line, words, true)),
+        );
+    }
+    found
+}
+
+/// What is typed in a console, without the answers.
+pub fn typed(console: &str) -> String {
+    let mut script = String::new();
+    let mut goes_on = false;
+    for line in console.lines() {
+        let command = line.strip_prefix("$ ").or(goes_on.then_some(line));
+        goes_on = command.is_some_and(|c| c.ends_with('\\'));
+        script.extend(command.into_iter().flat_map(|c| [c, "\n"]));
+    }
+    script
 }
 
 /// The anchor of a heading, as forges make it.

@@ -6,6 +6,7 @@
 
 mod advertisements;
 mod bgp;
+mod pools;
 mod probe;
 mod segments;
 mod speakers;
@@ -14,7 +15,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use l2lb_demo::stage::{PATIENCE, Stage};
+use l2lb::metallb::Capabilities;
+use l2lb_demo::stage::{NAMESPACE, PATIENCE, Stage};
 use l2lb_lab::{Lab, LabConfig, harness};
 use serde_json::json;
 
@@ -27,7 +29,14 @@ fn main() -> ExitCode {
             advertisements::l2_advertisements,
         ),
         harness::trial("bgp_advertisements", usual(), bgp::bgp_advertisements),
-        harness::trial("speakers_and_pods", usual(), speakers::speakers_and_pods),
+        harness::trial(
+            "speakers_and_pods",
+            LabConfig {
+                metallb_values: Some("{speaker: {ignoreExcludeLB: true}}".into()),
+                ..usual()
+            },
+            speakers::speakers_and_pods,
+        ),
         harness::trial("another_host", usual(), probe::another_host),
         harness::trial(
             "segments_and_interfaces",
@@ -59,11 +68,21 @@ fn main() -> ExitCode {
             speakers::speakers_older_than_definitions,
         ),
     ];
-    // What was so once, where `L2LB_TEST_METALLB` asks for it.
     let on = |version: &str| LabConfig {
         metallb: Some(version.to_owned()),
         ..usual()
     };
+    // What is so before preferences.
+    for version in harness::metallb_versions(&["0.15.2"]) {
+        if Capabilities::of_version(&version).is_none_or(|c| !c.can_prefer()) {
+            trials.push(harness::trial(
+                harness::on_version("without_preferences_on", &version),
+                on(&version),
+                advertisements::without_preferences,
+            ));
+        }
+    }
+    // What was so once, where `L2LB_TEST_METALLB` asks for it.
     for version in harness::metallb_versions(&[]) {
         match version.as_str() {
             "0.14.9" => {
@@ -119,6 +138,37 @@ async fn foreign(stage: &Stage, kind: &str, name: &str, spec: serde_json::Value)
 async fn delete(stage: &Stage, kind: &str, name: &str) -> Result<()> {
     let args = ["delete", kind, "-n", "metallb-system", name];
     stage.lab.kubectl().run(args).await.map(drop)
+}
+
+/// Deletes a load balancer and its pool, which goes when its addresses are free.
+async fn remove(stage: &Stage, load_balancer: &str, pool: &str) -> Result<()> {
+    let kubectl = stage.lab.kubectl();
+    let args = ["delete", "l2lb", "-n", NAMESPACE, load_balancer];
+    kubectl.run(args).await?;
+    remove_pool(stage, pool).await
+}
+
+/// Deletes a pool.
+async fn remove_pool(stage: &Stage, pool: &str) -> Result<()> {
+    let patience = format!("--timeout={}s", PATIENCE.as_secs());
+    let args = ["delete", "l2pool", pool, &patience];
+    stage.lab.kubectl().run(args).await.map(drop)
+}
+
+/// Waits until `Pinned` of a load balancer is True with a message as wanted,
+/// and returns the message.
+async fn pinned_with(stage: &Stage, name: &str, wanted: impl Fn(&str) -> bool) -> Result<String> {
+    let start = Instant::now();
+    loop {
+        let found = stage.condition("l2lb", name, "Pinned").await;
+        match found {
+            Ok(found) if found.status == "True" && wanted(&found.message) => {
+                return Ok(found.message);
+            }
+            found => ensure!(start.elapsed() < PATIENCE, "Pinned of {name} is {found:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// What the parts of MetalLB say that do not find their configuration valid,

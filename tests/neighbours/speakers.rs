@@ -4,16 +4,21 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use l2lb_demo::stage::{NAMESPACE, PATIENCE};
+use l2lb::world::SPEAKER_GRACE;
+use l2lb_demo::stage::{NAMESPACE, PATIENCE, Stage};
 use l2lb_lab::Lab;
 use serde_json::json;
 
 use crate::{end_speaker, order, stage, usual};
 
-/// A node without a speaker, and pods on some nodes only.
+const EXCLUDE: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+
+/// A label that only the controller goes by, a node without a speaker, and pods
+/// on some nodes only.
 pub(super) async fn speakers_and_pods(lab: Lab) -> Result<()> {
     let stage = usual(lab).await?;
     let kubectl = stage.lab.kubectl();
+    excluded_for_the_controller(&stage).await?;
 
     // Whoever tolerates nothing is not started on node-2 again.
     kubectl
@@ -120,11 +125,80 @@ pub(super) async fn speakers_and_pods(lab: Lab) -> Result<()> {
     Ok(())
 }
 
+/// The speakers of `web` do not mind the label that excludes a node, and the
+/// controller does: the slot retires, and another node announces.
+async fn excluded_for_the_controller(stage: &Stage) -> Result<()> {
+    let speakers = ["daemonset", "-n", "metallb-system", "metallb-speaker"];
+    let speakers = stage.get(&speakers).await?;
+    let containers = speakers["spec"]["template"]["spec"]["containers"].to_string();
+    ensure!(containers.contains("--ignore-exclude-lb"), "{containers}");
+
+    let before = stage.slots("web").await?;
+    stage.lab.label_node("node-3", EXCLUDE, Some("")).await?;
+    let slot = stage.away("web", "node-3", "Retiring").await?;
+    stage.reason("l2lb", "web", "Pinned", "Retiring").await?;
+    stage.ensure_ready("web").await?;
+    for slot in before.iter().filter(|s| s.home != "node-3") {
+        stage.answers(slot, &slot.home).await?;
+    }
+    eprintln!("{EXCLUDE}, for the controller alone: {}", slot.message);
+    stage.lab.label_node("node-3", EXCLUDE, None).await?;
+    let after = stage.at_home("web", 3).await?;
+    ensure!(after == before, "{before:?} became {after:?}");
+    Ok(())
+}
+
+/// Without memberlist nobody else moves the addresses of a speaker that goes:
+/// the controller does not wait for others to do so.
+async fn without_a_speaker(stage: &Stage) -> Result<()> {
+    let pinned = stage.condition("l2lb", "web", "Pinned").await?;
+    ensure!(
+        pinned.status == "True" && pinned.message.contains("without memberlist"),
+        "{pinned:?}"
+    );
+    let before = stage.slots("web").await?;
+    let lost = stage.slot("web", "node-1").await?;
+    let kubectl = stage.lab.kubectl();
+    kubectl
+        .run(["taint", "node", "node-1", "lab=closed:NoSchedule"])
+        .await?;
+    let start = Instant::now();
+    end_speaker(stage, "node-1").await?;
+    let took = loop {
+        let service = ["service", "-n", NAMESPACE, &lost.service];
+        let service = stage.get(&service).await?;
+        if service["metadata"]["labels"]["l2lb.io/pin"] != "node-1" {
+            break start.elapsed();
+        }
+        ensure!(start.elapsed() < PATIENCE, "it is still pinned to its home");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    ensure!(
+        took.as_secs() < SPEAKER_GRACE.as_secs().unsigned_abs(),
+        "the pin moved after {took:?}, as with memberlist"
+    );
+    let slot = stage.away("web", "node-1", "FailedOver").await?;
+    ensure!(slot.addresses == lost.addresses);
+    stage
+        .reason("l2lb", "web", "Pinned", "SpeakerMissing")
+        .await?;
+    stage.ensure_ready("web").await?;
+    eprintln!(
+        "without memberlist: pinned elsewhere {:.1} s after the speaker was told to end",
+        took.as_secs_f64()
+    );
+    kubectl
+        .run(["taint", "node", "node-1", "lab=closed:NoSchedule-"])
+        .await?;
+    let after = stage.at_home("web", 3).await?;
+    ensure!(after == before, "{before:?} became {after:?}");
+    Ok(())
+}
+
 /// MetalLB with a class of its own, that finds no dead nodes by itself, and
 /// that uses nodes which are labelled against load balancers.
 pub(super) async fn another_class_without_memberlist(lab: Lab) -> Result<()> {
-    let exclude = "node.kubernetes.io/exclude-from-external-load-balancers";
-    lab.label_node("node-3", exclude, Some("")).await?;
+    lab.label_node("node-3", EXCLUDE, Some("")).await?;
     // The control plane's node is labelled as well and is to stay out.
     for node in ["node-1", "node-2", "node-3"] {
         lab.label_node(node, "role", Some("edge")).await?;
@@ -142,7 +216,8 @@ pub(super) async fn another_class_without_memberlist(lab: Lab) -> Result<()> {
         .await?;
     let slots = stage.at_home("web", 3).await?;
     ensure!(slots.iter().any(|s| s.home == "node-3"), "{slots:?}");
-    eprintln!("the class of the pool, and a node labelled {exclude}: served");
+    eprintln!("the class of the pool, and a node labelled {EXCLUDE}: served");
+    without_a_speaker(&stage).await?;
 
     // A dead node keeps its addresses until the controller moves the pin.
     let lost = stage.slot("web", "node-2").await?;
@@ -168,6 +243,7 @@ pub(super) async fn speakers_older_than_definitions(lab: Lab) -> Result<()> {
     stage
         .pool("edge", json!({"addresses": ["192.0.2.100-192.0.2.119"]}))
         .await?;
+    let start = Instant::now();
     // Enough that the hash disagrees with one home at least.
     for number in 0..4 {
         let name = format!("web{number}");
@@ -175,7 +251,6 @@ pub(super) async fn speakers_older_than_definitions(lab: Lab) -> Result<()> {
             .load_balancer(&name, "edge", json!({}), json!({}))
             .await?;
     }
-    let start = Instant::now();
     loop {
         for number in 0..4 {
             let name = format!("web{number}");
@@ -188,7 +263,8 @@ pub(super) async fn speakers_older_than_definitions(lab: Lab) -> Result<()> {
                     "{pinned:?}"
                 );
                 ensure!(pinned.message.contains("0.16.1"), "{pinned:?}");
-                ensure!(start.elapsed() > Duration::from_secs(60), "too early");
+                // A minute; Kubernetes keeps times to the second.
+                ensure!(start.elapsed() > Duration::from_secs(59), "too early");
                 stage.ensure_ready(&name).await?;
                 eprintln!("{}", pinned.message);
                 return Ok(());

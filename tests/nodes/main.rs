@@ -6,6 +6,7 @@
 
 mod cordoned;
 mod leaving;
+mod local;
 mod ready;
 mod staying;
 mod twins;
@@ -48,6 +49,12 @@ fn main() -> ExitCode {
             name,
             both(&version, 4),
             leaving::nodes_that_leave,
+        ));
+        let name = harness::on_version("pods_on_some_nodes_on", &version);
+        trials.push(harness::trial(
+            name,
+            on(&version, 3),
+            local::pods_on_some_nodes,
         ));
     }
     for version in harness::metallb_versions(&[METALLB]) {

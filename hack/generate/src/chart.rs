@@ -97,8 +97,9 @@ const HEAD: &str = "\
 # The chart of l2lb
 
 Controller and admission webhook (two pods each), the resource definitions, RBAC
-by least privilege, NetworkPolicies, a ValidatingAdmissionPolicy for the Services
-of load balancers, and, if wanted, a PodMonitor, alert rules and a dashboard.
+by least privilege, NetworkPolicies, ValidatingAdmissionPolicies for the Services of
+load balancers and for MetalLB's events, and, if wanted, a PodMonitor, alert rules and
+a dashboard.
 
 ```console
 $ helm install l2lb charts/l2lb --namespace l2lb-system --create-namespace --set image.registry=registry.example.org/l2lb

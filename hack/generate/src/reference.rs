@@ -258,13 +258,13 @@ fn keys(page: &mut String) {
         ),
         row(
             names::LOAD_BALANCER,
-            "child Service",
+            "child Service, DNSEndpoint",
             "its L2LoadBalancer, in the same namespace",
         ),
         row(names::SLOT, "child Service", "its number"),
         row(
             names::POOL,
-            "child Service, IPAddressPool, L2Advertisement",
+            "child Service, IPAddressPool, L2Advertisement, DNSEndpoint",
             "the L2AddressPool",
         ),
         row(

@@ -12,6 +12,9 @@ use crate::probe::Probe;
 use crate::segment::Answer;
 use crate::topology::{CLIENT, SECOND};
 
+/// How long somebody who has an address gets to say so.
+const ANSWER: Duration = Duration::from_millis(500);
+
 /// Whether an address is one of the second segment's.
 fn is_on_second(address: IpAddr) -> bool {
     match address {
@@ -52,7 +55,21 @@ impl Lab {
     /// The node that answers ARP (or NDP) for an address, if any does within
     /// half a second; an error if two do.
     pub async fn who_answers(&self, address: IpAddr) -> Result<Option<String>> {
-        let answers = self.answers(address, Duration::from_millis(500)).await?;
+        let answers = self.answers(address, ANSWER).await?;
+        self.only_one(address, &answers)
+    }
+
+    /// The same on the segment that the address is not of.
+    ///
+    /// # Errors
+    /// That two nodes answer, or that there is no second segment.
+    pub async fn who_answers_elsewhere(&self, address: IpAddr) -> Result<Option<String>> {
+        let answers = self.answers_elsewhere(address, ANSWER).await?;
+        self.only_one(address, &answers)
+    }
+
+    /// The node that an address's answers came from.
+    fn only_one(&self, address: IpAddr, answers: &[Answer]) -> Result<Option<String>> {
         let names: Vec<String> = answers
             .iter()
             .map(|answer| {

@@ -73,6 +73,22 @@ mod tests {
         assert_eq!(only["uri"], uri);
     }
 
+    /// Notices are handed on with what is linked.
+    #[test]
+    fn all_of_an_archive_is_installed() {
+        let all = PLATFORMS.iter().map(|p| (p.arch, "00ff".to_owned()));
+        let archives: BTreeMap<_, _> = all.collect();
+        let text = manifest(TEMPLATE, "0.2.0", "https://example.org", &archives).unwrap();
+        let value: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
+        let platforms = value["spec"]["platforms"].as_array().unwrap();
+        assert_eq!(platforms.len(), PLATFORMS.len(), "{text}");
+        for platform in platforms {
+            let files = platform["files"].as_array().unwrap().iter();
+            let names: Vec<_> = files.map(|f| f["from"].as_str().unwrap()).collect();
+            assert_eq!(names, ["kubectl-l2lb", "LICENSE", crate::notices::PATH]);
+        }
+    }
+
     #[test]
     fn what_is_not_known_is_refused() {
         let error = manifest("a: @OTHER@\n", "1", "", &BTreeMap::new()).unwrap_err();

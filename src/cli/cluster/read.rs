@@ -235,7 +235,8 @@ impl Failures {
     }
 }
 
-fn is_forbidden(error: &kube::Error) -> bool {
+/// Whether rights lack.
+pub(in crate::cli) fn is_forbidden(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 403)
 }
 

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::api::names;
-use crate::cli::cluster::{Cluster, Target, observe};
+use crate::cli::cluster::{Cluster, Target, is_forbidden, observe};
+use crate::controller::resource;
 use crate::world::{Kind, World};
 
 /// How long is waited between two looks, at first and at last: most nodes are
@@ -151,10 +152,11 @@ async fn read(
 }
 
 /// Whether an object changes when a node is emptied or filled: the node, load
-/// balancers, their Services, and what speakers report.
+/// balancers, their Services, what speakers report, and where pods are, which
+/// are often moved together with addresses.
 fn moves(kind: Kind, object: &Value, node: &str) -> bool {
     match kind {
-        Kind::LoadBalancer | Kind::ServiceL2Status => true,
+        Kind::LoadBalancer | Kind::ServiceL2Status | Kind::EndpointSlice => true,
         Kind::Service => {
             let labels = &object["metadata"]["labels"];
             labels[names::MANAGED_BY] == names::MANAGED_BY_VALUE
@@ -194,10 +196,13 @@ async fn what_moves(cluster: &Cluster, node: &str) -> Result<Objects, String> {
         (Kind::Service, Some(ours.as_str())),
         (Kind::LoadBalancer, None),
         (Kind::ServiceL2Status, None),
+        (Kind::EndpointSlice, None),
     ];
     let lists = try_join_all(lists.map(|(kind, labels)| async move {
-        let list = cluster.list(kind, labels).await;
-        let list = list.map_err(|e| format!("{} cannot be read: {e}", kind.as_str()))?;
+        let list = match cluster.list(kind, labels).await {
+            Err(error) if resource::is_optional(kind) && is_forbidden(&error) => None,
+            other => other.map_err(|e| format!("{} cannot be read: {e}", kind.as_str()))?,
+        };
         let objects = list.into_iter().flatten().map(|object| (kind, object));
         Ok::<Objects, String>(objects.collect())
     }));

@@ -15,7 +15,7 @@ use super::cluster::{self, Cluster, Target};
 use crate::api::names;
 use crate::world::World;
 use looks::Looks;
-use progress::{Leaving, Slot};
+use progress::{Homes, Leaving, Slot};
 
 /// Hands over what a node announces, and waits until nothing of l2lb is pinned
 /// to it or announced by it any more: before maintenance, without cordoning it.
@@ -26,9 +26,10 @@ use progress::{Leaving, Slot};
 /// and cordons, which hands addresses over too.
 ///
 /// Ends with 0 when the node is empty, with 1 when something stays there, as
-/// where every other balancer node is drained, cordoned or not ready; the
-/// annotation stays as well. An API server that does not answer for a while,
-/// because it goes down with the node, is waited for.
+/// where every other balancer node is drained, cordoned or not ready, or, under
+/// externalTrafficPolicy Local, has no ready pod; the annotation stays as well.
+/// An API server that does not answer for a while, because it goes down with the
+/// node, is waited for.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     kubectl l2lb drain node-1\n  \
@@ -52,7 +53,8 @@ pub(super) struct Args {
 ///
 /// It removes the annotation l2lb.io/drain from the Node. A node that is
 /// cordoned, or not ready, gets nothing back until it is well: that is said,
-/// and ends with 1.
+/// and ends with 1. What the node cannot announce, because the policy is Local and
+/// it has no ready pod, is named and not waited for.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     kubectl l2lb undrain node-1\n  \
@@ -157,30 +159,27 @@ pub(super) fn undrain(args: &UndrainArgs) -> Result<(), String> {
         if args.no_wait {
             return Ok(());
         }
-        let mut away = progress::returning(&world, node).0;
+        let mut away = Homes::of(&world, node).away;
         let mut shown = None;
         loop {
             if let Some(world) = looks.again().await {
                 if let Some(why) = progress::unfit(&world, node) {
                     return Err(format!("the node is not drained any more, but {why}"));
                 }
-                let (missing, back) = progress::returning(&world, node);
-                if missing.is_empty() {
-                    return super::print(&format!(
-                        "node {node} announces {} of its own again\n",
-                        progress::slots(back.len())
-                    ));
+                let homes = Homes::of(&world, node);
+                if homes.away.is_empty() {
+                    return super::print(&returned(node, &homes));
                 }
-                if shown != Some(missing.len()) {
+                let (missing, back) = (homes.away.len(), homes.back.len());
+                if shown != Some(missing) {
                     eprintln!(
-                        "{} of {} not back on node {node} yet: {}",
-                        missing.len(),
-                        progress::slots(missing.len() + back.len()),
-                        first_few(missing.iter().map(|s| s.service.to_string()))
+                        "{missing} of {} not back on node {node} yet: {}",
+                        progress::slots(missing + back),
+                        first_few(homes.away.iter().map(|s| s.service.to_string()))
                     );
-                    shown = Some(missing.len());
+                    shown = Some(missing);
                 }
-                away = missing;
+                away = homes.away;
             }
             if looks.are_over() {
                 return Err(format!(
@@ -198,6 +197,21 @@ pub(super) fn undrain(args: &UndrainArgs) -> Result<(), String> {
             }
         }
     })
+}
+
+/// What has come back to a node, and what was not waited for.
+fn returned(node: &str, homes: &Homes) -> String {
+    let back = progress::slots(homes.back.len());
+    let mut text = format!("node {node} announces {back} of its own again\n");
+    if !homes.podless.is_empty() {
+        text += &format!(
+            "not waited for: {} of its own, as externalTrafficPolicy is Local and node {node} \
+             has no ready pod: {}\n",
+            progress::slots(homes.podless.len()),
+            first_few(homes.podless.iter().map(ToString::to_string))
+        );
+    }
+    text
 }
 
 /// Fails if there is no such node.

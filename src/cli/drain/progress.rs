@@ -1,6 +1,6 @@
 //! What of ours is still on a node, and what cannot leave it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::{SlotPhase, names};
 use crate::plan;
@@ -52,20 +52,28 @@ impl Leaving {
         let value = names::node_value(node);
         let mut result = Self::default();
         for child in children(world) {
-            if child.pin != value {
-                if announces(world, child, node) {
-                    result.going.push(Slot::of(child));
-                }
+            let announced = announces(world, child, node);
+            if child.pin != value && !announced {
                 continue;
             }
-            let planned = owner(child).and_then(|key| plan.load_balancers.get(&key));
+            let owner = owner(child);
+            let planned = owner.as_ref().and_then(|key| plan.load_balancers.get(key));
             let slot = planned.and_then(|lb| lb.slots.iter().find(|s| s.number == child.slot));
-            if slot.is_some_and(|slot| slot.pin != value) {
+            let to = slot.map_or(child.pin.as_str(), |slot| slot.pin.as_str());
+            let moves = child.pin != value || to != value;
+            let pods = outlook.pods(world, child).filter(|nodes| !nodes.is_empty());
+            let pods = pods.as_ref();
+            let is_kept = owner.zip(pods).is_some_and(|(owner, pods)| {
+                let others = others(&outlook, &owner, node);
+                keeps(&others, pods, node, to)
+            });
+            if moves && !is_kept {
                 result.going.push(Slot::of(child));
-            } else {
-                let why = stays(world, &outlook, child, node);
+            } else if announced || pods.is_none_or(|nodes| nodes.contains(node)) {
+                let why = stays(world, &outlook, child, node, pods);
                 result.staying.push((Slot::of(child), why));
             }
+            // Else it is pinned here and a node with a pod announces it, as before.
         }
         result
     }
@@ -110,8 +118,31 @@ fn reported<'a>(world: &'a World, child: &Child) -> Option<&'a crate::api::SlotS
     slots.find(|s| s.service == child.key.name)
 }
 
-/// Why a slot that is pinned to a node stays there when the node is drained.
-fn stays(world: &World, outlook: &Outlook, child: &Child, node: &str) -> String {
+/// The other balancer nodes of a load balancer, with what the planner makes of each.
+fn others(outlook: &Outlook, owner: &Key, node: &str) -> Vec<(String, NodeState)> {
+    let all = outlook.candidates(owner).into_iter();
+    all.filter(|(name, _)| name != node).collect()
+}
+
+/// Whether a drained node announces a slot wherever it is pinned `to`: it has a
+/// ready pod, without which nobody can, and none of those has that could take over.
+fn keeps(others: &[(String, NodeState)], pods: &BTreeSet<&str>, node: &str, to: &str) -> bool {
+    let takes_over = |(name, state): &(String, NodeState)| {
+        let is_chosen = *state == NodeState::Serving || names::node_value(name) == to;
+        is_chosen && pods.contains(name.as_str())
+    };
+    pods.contains(node) && !others.iter().any(takes_over)
+}
+
+/// Why a slot stays on a node when the node is drained. `pods` are the nodes with
+/// a ready pod, where only those announce it and they are known.
+fn stays(
+    world: &World,
+    outlook: &Outlook,
+    child: &Child,
+    node: &str,
+    pods: Option<&BTreeSet<&str>>,
+) -> String {
     let owner = owner(child).filter(|owner| world.load_balancers.contains_key(owner));
     let Some(owner) = owner else {
         return "its L2LoadBalancer is gone, so that nobody steers it".to_owned();
@@ -122,20 +153,29 @@ fn stays(world: &World, outlook: &Outlook, child: &Child, node: &str) -> String 
             reason.as_str()
         );
     }
-    let others: Vec<String> = outlook
-        .candidates(&owner)
-        .into_iter()
-        .filter(|(name, _)| name != node)
-        .map(|(name, state)| format!("{name} is {}", state.as_str()))
-        .collect();
+    let others = others(outlook, &owner, node);
     if others.is_empty() {
-        format!("node {node} is the only balancer node of L2LoadBalancer {owner}")
-    } else {
-        format!(
-            "no other balancer node of L2LoadBalancer {owner} can take over ({})",
-            others.join(", ")
-        )
+        return format!("node {node} is the only balancer node of L2LoadBalancer {owner}");
     }
+    let has_pod = |name: &str| pods.is_none_or(|nodes| nodes.contains(name));
+    if !others.iter().any(|(name, _)| has_pod(name)) {
+        return format!(
+            "no other balancer node of L2LoadBalancer {owner} has a ready pod, and its \
+             externalTrafficPolicy is Local"
+        );
+    }
+    let states: Vec<String> = others
+        .iter()
+        .map(|(name, state)| {
+            let podless = *state == NodeState::Serving && !has_pod(name);
+            let but = if podless { " without a ready pod" } else { "" };
+            format!("{name} is {}{but}", state.as_str())
+        })
+        .collect();
+    format!(
+        "no other balancer node of L2LoadBalancer {owner} can take over ({})",
+        states.join(", ")
+    )
 }
 
 /// Where the slots of a node are now, by node: whom it handed over to.
@@ -155,16 +195,39 @@ pub(super) fn announcers(world: &World, slots: &[Slot]) -> BTreeMap<String, usiz
     counts
 }
 
-/// Homes of a node that are not back there yet, and those that are.
-pub(super) fn returning(world: &World, node: &str) -> (Vec<Slot>, Vec<Slot>) {
-    let value = names::node_value(node);
-    let homes = children(world).filter(|c| c.home == value && c.retire_at.is_none());
-    let (back, away): (Vec<&Child>, Vec<&Child>) = homes.partition(|child| {
-        let phase = reported(world, child).map(|s| s.phase);
-        child.pin == value && announces(world, child, node) && phase == Some(SlotPhase::Announced)
-    });
-    let slots = |list: Vec<&Child>| list.into_iter().map(Slot::of).collect();
-    (slots(away), slots(back))
+/// The slots whose home a node is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Homes {
+    /// Not back there yet.
+    pub away: Vec<Slot>,
+    /// Back there.
+    pub back: Vec<Slot>,
+    /// They cannot come back: the policy is Local, and the node has no ready pod.
+    pub podless: Vec<Slot>,
+}
+
+impl Homes {
+    /// Those of a node.
+    pub fn of(world: &World, node: &str) -> Self {
+        let outlook = Outlook::of(world);
+        let value = names::node_value(node);
+        let mut result = Self::default();
+        let homes = children(world).filter(|c| c.home == value && c.retire_at.is_none());
+        for child in homes {
+            let phase = reported(world, child).map(|s| s.phase);
+            let is_here = child.pin == value && announces(world, child, node);
+            let pods = outlook.pods(world, child);
+            let list = if is_here && phase == Some(SlotPhase::Announced) {
+                &mut result.back
+            } else if pods.is_some_and(|nodes| !nodes.contains(node)) {
+                &mut result.podless
+            } else {
+                &mut result.away
+            };
+            list.push(Slot::of(child));
+        }
+        result
+    }
 }
 
 /// Why a node cannot take its addresses back now, if it cannot.
@@ -205,68 +268,4 @@ pub(super) fn unfit(world: &World, node: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::Planner;
-    use crate::simulate::{Cluster, event};
-
-    fn after(history: &str) -> World {
-        let start = jiff::Timestamp::from_second(1_800_000_000).unwrap();
-        let mut cluster = Cluster::new(start);
-        let mut planner = Planner::default();
-        cluster.add_pool("edge", &["203.0.113.0/28"]);
-        for event in event::parse(history).unwrap() {
-            cluster.happen(&event).unwrap();
-            cluster.settle(&mut planner).unwrap();
-        }
-        cluster.world
-    }
-
-    const TWO: &str = "- join: {node: a}\n- join: {node: b}\n- create: {loadBalancer: shop/web}\n";
-
-    #[test]
-    fn a_node_is_empty_when_pins_and_announcements_have_gone() {
-        let before = Leaving::of(&after(TWO), "a");
-        assert_eq!((before.going.len(), before.staying.len()), (1, 0));
-        let drained = after(&format!("{TWO}- drain: a\n"));
-        assert_eq!(Leaving::of(&drained, "a"), Leaving::default());
-        let where_to = announcers(&drained, &before.going);
-        assert_eq!(where_to, BTreeMap::from([("b".to_owned(), 1)]));
-    }
-
-    #[test]
-    fn what_nobody_can_take_over_stays() {
-        let alone = after("- join: {node: a}\n- create: {loadBalancer: shop/web}\n- drain: a\n");
-        let leaving = Leaving::of(&alone, "a");
-        assert!(
-            leaving.staying[0].1.contains("only balancer node"),
-            "{leaving:?}"
-        );
-        let both = after(&format!("{TWO}- drain: a\n- drain: b\n"));
-        let leaving = Leaving::of(&both, "b");
-        assert!(leaving.going.is_empty(), "{leaving:?}");
-        assert!(
-            leaving
-                .staying
-                .iter()
-                .all(|(_, why)| why.contains("a is Drained"))
-        );
-    }
-
-    #[test]
-    fn homes_are_back_when_they_are_announced_there() {
-        let drained = after(&format!("{TWO}- drain: a\n"));
-        let (away, back) = returning(&drained, "a");
-        assert_eq!((away.len(), back.len()), (1, 0));
-        let again = after(&format!("{TWO}- drain: a\n- undrain: a\n- wait: 1m\n"));
-        let (away, back) = returning(&again, "a");
-        assert_eq!((away.len(), back.len()), (0, 1));
-        assert_eq!(unfit(&again, "a"), None);
-        let cordoned = after(&format!("{TWO}- cordon: a\n"));
-        assert!(
-            unfit(&cordoned, "a")
-                .unwrap()
-                .contains("kubectl uncordon a")
-        );
-    }
-}
+mod tests;

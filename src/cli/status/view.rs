@@ -84,11 +84,23 @@ pub(super) struct Slot {
     pub announced_since: Option<Timestamp>,
     pub addresses: Vec<String>,
     pub phase: SlotPhase,
-    /// Who takes it over when the node that it is pinned to fails.
+    /// Who takes it over when the node that has it now fails.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heir: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+impl Slot {
+    /// Who has it now: of two that announce it for a moment the pin, and where
+    /// nobody does the pin as well.
+    fn holder(&self) -> &str {
+        let announced_by = &self.announced_by;
+        let other = announced_by
+            .first()
+            .filter(|_| !announced_by.contains(&self.pin));
+        other.unwrap_or(&self.pin)
+    }
 }
 
 /// A pool.
@@ -253,7 +265,7 @@ fn slot(world: &World, outlook: &Outlook, child: &Child, status: Option<&SlotSta
             .collect()
     };
     let since = world.announced_since.get(&child.key).copied();
-    Slot {
+    let mut slot = Slot {
         service: child.key.name.clone(),
         home: outlook.node_name(&child.home),
         pin: outlook.node_name(&child.pin),
@@ -261,9 +273,12 @@ fn slot(world: &World, outlook: &Outlook, child: &Child, status: Option<&SlotSta
         announced_by,
         addresses: child.addresses.iter().map(ToString::to_string).collect(),
         phase: status.map_or(SlotPhase::Pending, |s| s.phase),
-        heir: outlook.heir(child).map(str::to_owned),
+        heir: None,
         message: status.and_then(|s| s.message.clone()),
-    }
+    };
+    let heir = outlook.heir(world, child, slot.holder());
+    slot.heir = heir.map(str::to_owned);
+    slot
 }
 
 type Condition = k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -351,7 +366,7 @@ fn nodes(outlook: &Outlook, scope: &Scope, load_balancers: &[LoadBalancer]) -> V
         .map(|(name, state, serves)| {
             let mut inherits_from: BTreeMap<String, usize> = BTreeMap::new();
             for slot in slots().filter(|s| s.heir.as_ref() == Some(&name)) {
-                *inherits_from.entry(slot.pin.clone()).or_default() += 1;
+                *inherits_from.entry(slot.holder().to_owned()).or_default() += 1;
             }
             Node {
                 state,

@@ -138,6 +138,14 @@ pub(super) fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Time
     }
 }
 
+/// Whether a child is a slot of the load balancer with a UID and a pool. One that
+/// was left on purpose (`--cascade=orphan`) with an address of another pool stays
+/// what it is: it cannot have both.
+pub(super) fn is_slot_of(world: &World, child: &Child, uid: Option<&String>, pool: &str) -> bool {
+    let is_elsewhere = child.pool != pool && world.pools.contains_key(&child.pool);
+    child.belongs_to(uid) && (child.owner.is_some() || !is_elsewhere)
+}
+
 /// Decides on the slots of a load balancer.
 pub(super) fn decide(
     world: &World,
@@ -153,14 +161,14 @@ pub(super) fn decide(
     // One that is being deleted keeps its slot: its addresses are in use until
     // it is gone, and then it is made anew with them.
     for child in children.values() {
-        if child.belongs_to(uid) {
+        if is_slot_of(world, child, uid, &served.pool.name) {
             drafts.push(Draft {
                 number: child.slot,
                 home: child.home.clone(),
                 retire_at: child.retire_at,
                 child: Some(Arc::clone(child)),
             });
-        } else {
+        } else if child.owner.is_some() {
             result.drop(child);
         }
     }
@@ -252,8 +260,9 @@ fn finish(
         ));
     }
     let child = draft.child.as_deref();
-    let nodes = endpoints(world, served, key);
-    let nodes = nodes.as_ref();
+    let known = endpoints(world, served, key);
+    // While there is no pod at all, it does not matter where they are.
+    let nodes = known.as_ref().filter(|nodes| !nodes.is_empty());
     let seen = Seen::of(
         world,
         environment,
@@ -279,6 +288,7 @@ fn finish(
         deciding: deciding.as_deref(),
         own,
         endpoints: nodes,
+        no_pods: known.is_some() && nodes.is_none(),
         now: world.now,
         hold_down: world.options.hold_down,
     }

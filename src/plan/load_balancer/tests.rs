@@ -1,3 +1,5 @@
+mod local;
+
 use super::*;
 use crate::metallb::Capabilities;
 use crate::plan::{Planner, plan};
@@ -208,99 +210,6 @@ fn a_node_that_comes_with_the_hostname_of_another_takes_nothing_from_it() {
     }
 }
 
-const LOCAL: &str = "Local";
-
-fn local() -> Value {
-    json!({"service": {"selector": {"app": "web"}, "ports": [{"port": 80}],
-        "externalTrafficPolicy": LOCAL}})
-}
-
-#[test]
-fn a_drained_node_hands_over_to_one_with_pods() {
-    for version in ["0.16.2", "0.15.2"] {
-        for other in ["node-1", "node-2", "node-3"] {
-            let mut scene = Scene::new(version, 4, &local());
-            scene.pods_on(&["node-0", other]);
-            scene.settle();
-            scene.cluster.set_node("node-0", true, true);
-            scene.after(1);
-            assert_eq!(scene.slot_of("node-0").1, other, "{version}");
-        }
-    }
-}
-
-#[test]
-fn a_drained_node_that_has_the_only_pods_keeps_its_address() {
-    for version in ["0.16.2", "0.15.2"] {
-        let mut scene = Scene::new(version, 4, &local());
-        scene.pods_on(&["node-0"]);
-        scene.settle();
-        scene.cluster.set_node("node-0", true, true);
-        scene.after(60);
-        assert_eq!(scene.slot_of("node-0").1, "node-0", "{version}");
-        let lb = scene.cluster.world.load_balancers[&scene.key]
-            .valid()
-            .unwrap();
-        let slots = &lb.status.as_ref().unwrap().slots;
-        let slot = slots.iter().find(|s| s.node == "node-0").unwrap();
-        assert_eq!(slot.phase, SlotPhase::Draining);
-        let message = slot.message.as_deref().unwrap();
-        assert!(
-            message.contains("no other balancer node that is well has one"),
-            "{message}"
-        );
-    }
-}
-
-/// Nobody is preferred who has a pod, and MetalLB's order takes a node that is
-/// about to stop as well as any.
-#[test]
-fn a_home_without_pods_is_not_stood_in_for_by_a_drained_node() {
-    for version in ["0.16.2", "0.15.2"] {
-        let mut scene = Scene::new(version, 4, &local());
-        scene.pods_on(&["node-0", "node-1"]);
-        scene.settle();
-        scene.cluster.set_node("node-0", true, true);
-        scene.after(60);
-        for home in ["node-2", "node-3"] {
-            let (_, pin, addresses) = scene.slot_of(home);
-            let text = addresses[0].to_string();
-            let first = crate::metallb::election::winner(&text, ["node-0", "node-1"]);
-            if version == "0.16.2" && first == Some("node-1") {
-                assert_eq!(pin, home);
-            } else {
-                assert_eq!(pin, "node-1", "{version}");
-            }
-        }
-        // Where nobody else has one, it goes on.
-        scene.pods_on(&["node-0"]);
-        scene.after(60);
-        for (home, pin, _) in scene.slots().values() {
-            let stays = version == "0.16.2" && home != "node-0";
-            assert_eq!(pin, if stays { home } else { "node-0" }, "{version}");
-        }
-        scene.cluster.set_node("node-0", true, false);
-        scene.after(60);
-        assert_eq!(scene.slot_of("node-0").1, "node-0");
-    }
-}
-
-/// Before MetalLB 0.16.2 nobody is listed who comes before the pin.
-#[test]
-fn without_preferences_the_pin_goes_where_the_pods_are() {
-    let mut scene = Scene::new("0.15.2", 4, &local());
-    for with_pods in ["node-0", "node-3"] {
-        scene.pods_on(&[with_pods]);
-        scene.after(30);
-        for (home, pin, _) in scene.slots().values() {
-            assert_eq!(pin, with_pods, "{home}");
-        }
-    }
-    scene.pods_on(&["node-0", "node-1", "node-2", "node-3"]);
-    scene.after(30);
-    assert!(scene.slots().values().all(|(home, pin, _)| home == pin));
-}
-
 /// MetalLB elects another the moment that a node is gone, before anybody can steer.
 #[test]
 fn what_a_node_leaves_goes_where_metallb_takes_it_first() {
@@ -350,4 +259,112 @@ fn a_handover_is_no_moment_without_an_announcer() {
     assert_eq!(again, Some(end));
     scene.cluster.world.set_now(end);
     assert!(!ready(&scene.cluster.world).0);
+}
+
+/// Calico says so at each of its restarts, and MetalLB acts upon it at once.
+#[test]
+fn what_a_node_without_network_has_goes_where_metallb_takes_it_first() {
+    let mut scene = Scene::new("0.16.2", 5, &json!({}));
+    for n in 0..11 {
+        let more = Key::new("shop", format!("more-{n}"));
+        scene.cluster.add_load_balancer(&more, "edge", &json!({}));
+    }
+    scene.settle();
+    let broken = json!({"apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": "node-2", "labels": {"kubernetes.io/hostname": "node-2"}},
+        "status": {"conditions": [{"type": "Ready", "status": "True"},
+            {"type": "NetworkUnavailable", "status": "True"}]}});
+    scene.cluster.put(Kind::Node, broken).unwrap();
+    let planned = plan(&scene.cluster.world);
+    scene.cluster.play_metallb();
+    let slots = planned.load_balancers.iter().flat_map(|(key, plan)| {
+        let left = plan.slots.iter().filter(|slot| slot.home == "node-2");
+        left.map(move |slot| (key, slot))
+    });
+    for (key, slot) in slots {
+        let service = Key::new("shop", names::service_name(&key.name, slot.number));
+        assert_eq!(scene.cluster.announcer(&service), Some(slot.pin.as_str()));
+    }
+}
+
+/// A load balancer of the same name, in another pool, while the Services of the
+/// one before are still there.
+#[test]
+fn what_was_left_in_another_pool_stays_in_that() {
+    for owned in [true, false] {
+        let mut scene = Scene::new("0.16.2", 2, &json!({}));
+        scene.cluster.add_pool("core", &["198.51.100.0/26"]);
+        let before = scene.slots();
+        for number in before.keys() {
+            let mut service = scene.service(*number);
+            let owners = &mut service["metadata"]["ownerReferences"];
+            if owned {
+                owners[0]["uid"] = json!("the-one-before");
+            } else {
+                *owners = json!([]);
+            }
+            scene.cluster.put(Kind::Service, service).unwrap();
+        }
+        let object = scene.cluster.world.load_balancers[&scene.key]
+            .valid()
+            .unwrap();
+        let mut object = serde_json::to_value(&**object).unwrap();
+        object["spec"]["addressPool"] = json!("core");
+        scene.cluster.put(Kind::LoadBalancer, object).unwrap();
+        scene.after(60);
+        scene.after(60);
+        assert_eq!(scene.cluster.rejected, Vec::<String>::new());
+        let slots = scene.slots();
+        let of_core =
+            |slot: &(String, String, Vec<IpAddr>)| slot.2[0].to_string().starts_with("198.");
+        assert_eq!(slots.values().filter(|slot| of_core(slot)).count(), 2);
+        // What was left on purpose is left.
+        let kept = slots
+            .iter()
+            .filter(|(number, slot)| before.get(number) == Some(slot));
+        assert_eq!(kept.count(), if owned { 0 } else { 2 });
+        for pool in ["edge", "core"] {
+            let pool = scene.cluster.world.pools[pool].valid().unwrap();
+            let conditions = &pool.status.as_ref().unwrap().conditions;
+            let accepted = conditions.iter().find(|c| c.type_ == "Accepted").unwrap();
+            assert_eq!(accepted.status, "True", "{accepted:?}");
+        }
+    }
+}
+
+/// MetalLB looks at the labels of namespaces, too.
+#[test]
+fn a_namespace_that_loses_its_label_keeps_its_addresses() {
+    let mut scene = Scene::new("0.16.2", 2, &json!({}));
+    let namespace = |labels: Value| {
+        json!({"apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": "shop", "labels": labels}})
+    };
+    let pool = |addresses: &str| {
+        json!({"apiVersion": "l2lb.io/v1alpha1", "kind": "L2AddressPool",
+            "metadata": {"name": "team", "uid": "uid-team"},
+            "spec": {"addresses": [addresses],
+                "namespaceSelector": {"matchLabels": {"edge": "ok"}}}})
+    };
+    let labelled = namespace(json!({"edge": "ok"}));
+    scene.cluster.put(Kind::Namespace, labelled).unwrap();
+    let first = pool("198.51.100.0-198.51.100.9");
+    scene.cluster.put(Kind::AddressPool, first).unwrap();
+    scene.key = Key::new("shop", "team");
+    let key = scene.key.clone();
+    scene.cluster.add_load_balancer(&key, "team", &json!({}));
+    scene.settle();
+    let before = scene.slots();
+    assert_eq!(before.len(), 2);
+    let bare = namespace(json!({}));
+    scene.cluster.put(Kind::Namespace, bare).unwrap();
+    scene.after(60);
+    assert_eq!(scene.condition("Accepted").1, "NamespaceNotAllowed");
+    // And when the pool loses the addresses that are in use.
+    let second = pool("198.51.100.20-198.51.100.29");
+    scene.cluster.put(Kind::AddressPool, second).unwrap();
+    scene.after(60);
+    assert_eq!(scene.slots(), before);
+    assert_eq!(scene.cluster.taken, vec![]);
+    assert_eq!(scene.cluster.rejected, Vec::<String>::new());
 }

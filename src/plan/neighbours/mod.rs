@@ -199,6 +199,8 @@ pub(crate) struct Sharing {
 /// labels: their nodes take part in the election, and one that comes before
 /// the pin wins it where there are no preferences. The first one is named.
 pub(crate) fn sharing_advertisement(world: &World, pool: &str) -> Option<Sharing> {
+    // 0.13.12 does not know the label.
+    let knows_label = world.capabilities.l2_status && !world.options.ignore_exclude_label;
     let mut found: Option<Sharing> = None;
     for (name, stored) in &world.l2_advertisements {
         let Some(advertisement) = stored.valid() else {
@@ -211,7 +213,7 @@ pub(crate) fn sharing_advertisement(world: &World, pool: &str) -> Option<Sharing
         let eligible = world
             .nodes
             .values()
-            .filter(|n| !n.is_excluded() || world.options.ignore_exclude_label);
+            .filter(|n| !n.is_excluded() || !knows_label);
         let selected = eligible.filter(|n| {
             spec.node_selectors.is_empty()
                 || spec

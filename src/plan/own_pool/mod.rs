@@ -304,6 +304,8 @@ fn advertisement_spec(served: &Served, slot: &SlotPlan) -> Option<L2Advertisemen
         .map(|m| m.hostname.clone())
         .collect();
     values.sort();
+    // Two that are home to slots may have one by now, and MetalLB refuses it twice.
+    values.dedup();
     (!values.is_empty()).then(|| L2AdvertisementSpec {
         ip_address_pools: vec![slot.address_pool.clone()],
         node_selectors: vec![LabelSelector {

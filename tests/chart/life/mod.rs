@@ -1,6 +1,7 @@
 //! The chart's life: installed as an older release, upgraded, uninstalled and
 //! installed again, with the programs running under the accounts that it made.
 
+mod docs;
 mod looks;
 mod manifests;
 mod older;
@@ -101,6 +102,7 @@ pub async fn run(lab: Lab) -> Result<()> {
     );
     life.everything_works().await?;
     lab.ensure_check_finds_nothing().await?;
+    life.docs_are_right().await?;
     life.rolls_back(&older).await?;
     life.people().await?;
     life.leaves_and_comes().await?;

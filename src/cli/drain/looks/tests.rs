@@ -26,6 +26,8 @@ fn target() -> Target {
 #[derive(Clone, Copy, PartialEq)]
 enum Mood {
     Answers,
+    /// It does not say where pods are.
+    HidesPods,
     Fails,
     Hangs,
 }
@@ -63,8 +65,11 @@ impl Server {
                     unanswered.push(send);
                     continue;
                 }
+                let hidden = mood == Mood::HidesPods && path.contains("endpointslices");
                 let (code, body) = if mood == Mood::Fails {
                     (500, failure(500))
+                } else if hidden {
+                    (403, failure(403))
                 } else {
                     itself.answer(&path)
                 };
@@ -144,14 +149,27 @@ async fn only_what_moves_is_read_again() {
     assert_eq!(world.foreign_services.len(), 1);
     let mut asked = server.asked();
     asked.sort();
-    assert_eq!(asked.len(), 4, "{asked:?}");
+    assert_eq!(asked.len(), 5, "{asked:?}");
     assert!(asked[0].starts_with("/api/v1/nodes/node-1"), "{asked:?}");
     assert!(asked[1].contains("labelSelector="), "{asked:?}");
+    assert!(asked[2].contains("/endpointslices?"), "{asked:?}");
 
     // Other nodes may have changed after a while.
     tokio::time::sleep(ANEW).await;
     looks.again().await.unwrap();
     assert!(server.asked().len() > 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_pods_are_need_not_be_known() {
+    let (server, cluster) = Server::start();
+    server.is(Mood::HidesPods);
+    let target = target();
+    let patience = Duration::from_secs(60);
+    let begun = Looks::at(cluster, &target, "node-1", patience).await;
+    let (mut looks, _) = begun.unwrap();
+    server.pin("node-2");
+    assert_eq!(pin(&looks.again().await.unwrap()), "node-2");
 }
 
 #[tokio::test(start_paused = true)]
