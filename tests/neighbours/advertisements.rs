@@ -68,7 +68,8 @@ pub(super) async fn l2_advertisements(lab: Lab) -> Result<()> {
     stage.reason("l2lb", "web", "Pinned", "Ok").await?;
     delete(&stage, "l2advertisement", "all").await?;
     selected_by_label(&stage).await?;
-    pools::overlapping(&stage).await
+    pools::overlapping(&stage).await?;
+    pools::namespace_loses_its_label(&stage).await
 }
 
 /// One that selects our pool by its label adds a node that is no balancer node.

@@ -1,12 +1,12 @@
-//! IPAddressPools that other people made.
+//! IPAddressPools that other people made, and who may use ours.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use l2lb_demo::stage::Stage;
+use l2lb_demo::stage::{NAMESPACE, Slot, Stage};
 use serde_json::json;
 
-use crate::{delete, ensure_valid, foreign, remove_pool};
+use crate::{delete, ensure_valid, foreign, remove, remove_pool};
 
 /// The names of MetalLB's pools.
 async fn names(stage: &Stage) -> Result<Vec<String>> {
@@ -54,4 +54,39 @@ pub(super) async fn overlapping(stage: &Stage) -> Result<()> {
 
     remove_pool(stage, "clash").await?;
     delete(stage, "ipaddresspool", "theirs").await
+}
+
+/// A namespace that its pool selects no more keeps what it has: MetalLB looks at
+/// the labels, too.
+pub(super) async fn namespace_loses_its_label(stage: &Stage) -> Result<()> {
+    let kubectl = stage.lab.kubectl();
+    let label = |text: &'static str| kubectl.run(["label", "namespace", NAMESPACE, text]);
+    label("edge=ok").await?;
+    let spec = json!({"addresses": ["192.0.2.170-192.0.2.179"],
+        "namespaceSelector": {"matchLabels": {"edge": "ok"}}});
+    stage.pool("chosen", spec).await?;
+    let order = stage.load_balancer("chosen", "chosen", json!({}), json!({}));
+    order.await?;
+    let before = stage.at_home("chosen", 3).await?;
+
+    label("edge-").await?;
+    let not_allowed = stage.reason("l2lb", "chosen", "Accepted", "NamespaceNotAllowed");
+    eprintln!("without the label: {}", not_allowed.await?);
+    // MetalLB has heard of it by then.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let addresses = |slots: &[Slot]| -> Vec<_> {
+        let all = slots.iter().map(|slot| slot.addresses.clone());
+        all.collect()
+    };
+    let after = stage.slots("chosen").await?;
+    ensure!(addresses(&after) == addresses(&before), "{after:?}");
+    for slot in &before {
+        stage.answers(slot, &slot.home).await?;
+    }
+    ensure_valid(stage).await?;
+
+    label("edge=ok").await?;
+    stage.reason("l2lb", "chosen", "Accepted", "Ok").await?;
+    remove(stage, "chosen", "chosen").await?;
+    label("edge-").await.map(drop)
 }
