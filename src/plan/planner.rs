@@ -240,7 +240,7 @@ impl Planner {
             pool_status::count_others(world, view, &unplanned, &mut held);
             let in_use = InUse {
                 addresses: &outside,
-                by: namespaces_with(world, plan, view, &unplanned),
+                by: namespaces_with(plan, view, &unplanned),
                 own: &own,
                 served: users_of(world, name),
             };
@@ -295,9 +295,9 @@ fn unplanned<'a>(world: &'a World, plan: &Plan) -> Vec<&'a Child> {
     found
 }
 
-/// The namespaces whose Services have addresses of a pool, where that matters.
+/// The namespaces whose Services have addresses of a pool, or will, where that
+/// matters.
 fn namespaces_with<'a>(
-    world: &World,
     plan: &'a Plan,
     view: &PoolView,
     unplanned: &[&'a Child],
@@ -305,8 +305,8 @@ fn namespaces_with<'a>(
     if view.namespace_selector.is_none() {
         return BTreeSet::new();
     }
-    let planned = plan.load_balancers.iter().filter(|(key, planned)| {
-        planned.pool.as_ref() == Some(&view.name) && world.children.contains_key(key)
+    let planned = plan.load_balancers.iter().filter(|(_, planned)| {
+        planned.pool.as_ref() == Some(&view.name) && !planned.slots.is_empty()
     });
     let others = unplanned.iter().filter(|c| c.pool == view.name);
     planned

@@ -152,15 +152,20 @@ async fn remove_definitions(cluster: &Cluster) -> Result<Vec<CustomResourceDefin
         removed.push(definition);
     }
     // The API server may find a kind's storage not ready yet, and looks again
-    // when the definition changes.
+    // when the definition changes; when that is too often it never gets to
+    // write that it is done. It waits a minute for the last object to be gone.
     let start = Instant::now();
     for name in removed.iter().map(ResourceExt::name_any) {
+        let mut nudged = Instant::now();
         while api.get_opt(&name).await?.is_some() {
-            ensure!(start.elapsed() < PATIENCE, "definition {name} stays");
-            let nudge =
-                json!({"metadata": {"annotations": {"nudge": format!("{:?}", start.elapsed())}}});
-            // It may have gone just now.
-            let _ = cluster.change(&api, &name, nudge).await;
+            ensure!(start.elapsed() < PATIENCE * 2, "definition {name} stays");
+            if nudged.elapsed() > Duration::from_secs(2) {
+                nudged = Instant::now();
+                let nudge = json!({"metadata": {"annotations":
+                    {"nudge": format!("{:?}", start.elapsed())}}});
+                // It may have gone just now.
+                let _ = cluster.change(&api, &name, nudge).await;
+            }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }

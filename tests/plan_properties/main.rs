@@ -54,9 +54,10 @@ proptest! {
             prop_assert_eq!(fresh.next_deadline, remembered.next_deadline);
 
             settle(&mut cluster, &mut planner)?;
-            if let Event::Definitions(_) = event {
-                // Pools that other definitions leave without use are given a
-                // moment, and whoever needs their addresses waits for it.
+            if let Event::Definitions(_) | Event::Create(_) = event {
+                // Pools that other definitions, or a load balancer before, leave
+                // without use are given a moment, and whoever needs their
+                // addresses waits for it.
                 cluster.advance(SignedDuration::from_secs(10));
                 settle(&mut cluster, &mut planner)?;
             }

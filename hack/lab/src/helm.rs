@@ -109,6 +109,16 @@ impl Lab {
                 "ports": [{"name": "https", "port": port, "protocol": "TCP"}]});
             self.apply(&slice.to_string()).await?;
         }
+        // The API server of Kubernetes 1.33 looks for a webhook here.
+        let subsets = ports.iter().map(|port| {
+            json!({"addresses": [{"ip": topology::CONTROL_PLANE}],
+                "ports": [{"name": "https", "port": port, "protocol": "TCP"}]})
+        });
+        let endpoints = json!({"apiVersion": "v1", "kind": "Endpoints",
+            "metadata": {"name": WEBHOOK, "namespace": WEBHOOK_NAMESPACE,
+                "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+            "subsets": subsets.collect::<Vec<_>>()});
+        self.apply(&endpoints.to_string()).await?;
         self.kubeconfig_of(WEBHOOK_NAMESPACE, WEBHOOK).await
     }
 }

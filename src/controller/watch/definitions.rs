@@ -40,7 +40,12 @@ pub async fn follow_definitions(source: Source, changed: watch::Sender<()>) {
             }
             Ok(Event::InitApply(object) | Event::Apply(object)) => {
                 let name = object.metadata.name.unwrap_or_default();
-                matters(&name) && (present.insert(name.clone()) || is_telling(&name))
+                // Its objects are being deleted, and new ones would hold that up.
+                if object.metadata.deletion_timestamp.is_some() && name.ends_with(".metallb.io") {
+                    present.remove(&name)
+                } else {
+                    matters(&name) && (present.insert(name.clone()) || is_telling(&name))
+                }
             }
             Ok(Event::Delete(object)) => present.remove(&object.metadata.name.unwrap_or_default()),
             Err(error) => {
