@@ -17,8 +17,8 @@ pub fn is_balancer_node(cluster: &Cluster, load_balancer: &Key, node: &str) -> b
 }
 
 /// Promise 2: each balancer node is home to one slot of each load balancer. The
-/// pool is large enough for all of them.
-pub fn homes_are_right(cluster: &Cluster) {
+/// pool is large enough for all of them. What is not so, if anything.
+pub fn wrong_homes(cluster: &Cluster) -> Option<String> {
     for (key, lb) in &cluster.world.load_balancers {
         let nodes = cluster.world.nodes.keys().map(String::as_str);
         let eligible: BTreeSet<&str> = nodes
@@ -36,17 +36,14 @@ pub fn homes_are_right(cluster: &Cluster) {
             .map(|c| c.home.as_str())
             .collect();
         let distinct: BTreeSet<&str> = homes.iter().copied().collect();
-        assert_eq!(
-            homes.len(),
-            distinct.len(),
-            "{key}: two slots with one home: {homes:?}"
-        );
-        assert_eq!(
-            distinct.len(),
-            wanted,
-            "{key}: homes {distinct:?} of {eligible:?}"
-        );
+        if homes.len() != distinct.len() {
+            return Some(format!("{key}: two slots with one home: {homes:?}"));
+        }
+        if distinct.len() != wanted {
+            return Some(format!("{key}: homes {distinct:?} of {eligible:?}"));
+        }
     }
+    None
 }
 
 /// Promise 4: a slot whose home was a balancer node and still is one keeps home
