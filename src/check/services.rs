@@ -130,8 +130,6 @@ fn ours(
     );
     let none = Vec::new();
     let nodes = serving.get(&child.key).unwrap_or(&none);
-    let spec = child.service.spec.as_ref();
-    let local = spec.and_then(|s| s.external_traffic_policy.as_deref()) == Some("Local");
     let home = facts.outlook.node_name(&child.home);
     if nodes.is_empty() {
         found.add(
@@ -144,7 +142,7 @@ fn ours(
             ),
             remedy,
         );
-    } else if local && !nodes.contains(&home.as_str()) {
+    } else if child.is_local() && !nodes.contains(&home.as_str()) {
         found.add(
             Severity::Warning,
             "home-without-pod",
@@ -159,9 +157,7 @@ fn ours(
 }
 
 fn planned_message(facts: &Facts<'_>, child: &Child) -> Option<String> {
-    let (name, _) = child.key.name.rsplit_once('-')?;
-    let key = Key::new(child.key.namespace.clone(), name);
-    let planned = facts.plan.load_balancers.get(&key)?;
+    let planned = facts.plan.load_balancers.get(&child.load_balancer())?;
     let slot = planned.slots.iter().find(|s| s.number == child.slot)?;
     slot.message.clone()
 }

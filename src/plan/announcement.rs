@@ -111,6 +111,12 @@ pub(super) fn endpoints<'a>(
     })
 }
 
+/// Whether a node may announce, as far as pods matter: `endpoints` are the nodes
+/// with one, where only those can announce and it is known.
+pub(super) fn has_pod(endpoints: Option<&BTreeSet<&str>>, node: &str) -> bool {
+    endpoints.is_none_or(|nodes| nodes.contains(node))
+}
+
 /// Why another node announces although home is well and preferred, where it
 /// can be told, and when to look again.
 pub(super) fn overruled(
@@ -135,7 +141,7 @@ pub(super) fn overruled(
     if home.standing != Standing::Serving || child.pin != child.home {
         return nothing;
     }
-    let is_able = |name: &str| endpoints.is_none_or(|nodes| nodes.contains(name));
+    let is_able = |name: &str| has_pod(endpoints, name);
     let is_local = served.object.spec.service.is_local();
     let (reason, grace) = if is_local && !is_able(&home.name) {
         (Reason::NoLocalEndpoint, SignedDuration::ZERO)

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use super::announcement::has_pod;
 use super::environment::Environment;
 use super::load_balancer::Served;
 use super::own_pool;
@@ -33,7 +34,7 @@ pub(super) fn announcer<'a>(
         environment
             .node(value)
             .filter(|n| n.trouble.is_none() && !n.silenced)
-            .filter(|n| endpoints.is_none_or(|nodes| nodes.contains(&*n.name)))
+            .filter(|n| has_pod(endpoints, &n.name))
     };
     let Some(served) = served else {
         return well(&child.pin).map(|n| n.name.as_str());

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::books::Books;
 use super::environment::Environment;
 use super::gate::Gate;
-use super::load_balancer::{self, Served, Slots, earlier};
+use super::load_balancer::{self, Served, Slots, earlier, is_elsewhere};
 use super::service_changes::write_services;
 use super::status_changes::write_status;
 use super::template::ServiceTemplate;
@@ -203,24 +203,22 @@ fn tally(
     let view = plan.pool.as_ref().and_then(|p| environment.pools.get(p));
     // What is not accepted is not planned anew when the pool's ranges change.
     let is_frozen = matches!(gate, Gate::Shut { .. });
-    let children = || world.children.get(key).into_iter().flat_map(|c| c.values());
-    let pool = plan.pool.clone();
+    let children = world.children.get(key).into_iter().flat_map(|c| c.values());
+    let leaving = children.filter(|c| plan.slots.iter().all(|s| s.number != c.slot));
     let is_stray = |child: &&Arc<Child>| {
-        pool.as_ref().is_some_and(|pool| child.pool != *pool)
-            && world.pools.contains_key(&child.pool)
-            && plan.slots.iter().all(|s| s.number != child.slot)
+        let pool = plan.pool.as_deref();
+        pool.is_some_and(|pool| is_elsewhere(world, child, pool))
     };
-    let has_strays = children().any(|child| is_stray(&child));
-    let leaving = children()
-        .filter(|child| !is_stray(child))
-        .filter(|c| plan.slots.iter().all(|s| s.number != c.slot))
+    let (strays, leaving): (Vec<_>, Vec<_>) = leaving.partition(is_stray);
+    let leaving = leaving
+        .iter()
         .flat_map(|c| c.addresses.iter().map(|a| (*a, c.has_own_pool())));
     let slots = plan.slots.iter();
     let addresses: Vec<_> = slots
         .flat_map(|s| s.addresses.iter().map(|a| (*a, s.has_own_pool())))
         .chain(leaving)
         .collect();
-    plan.has_strays = has_strays;
+    plan.has_strays = !strays.is_empty();
     for (address, own) in addresses {
         match Family::of(address) {
             Family::IPv4 => plan.held.ipv4 += 1,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::ability::Trouble;
-use super::announcement::endpoints;
+use super::announcement::{endpoints, has_pod};
 use super::environment::{CandidateSet, Environment, Member, NodeIds, NodeView, Standing};
 use super::evenness;
 use super::gate::{self, Gate};
@@ -159,11 +159,11 @@ impl Outlook {
     /// Who takes over a child's addresses when the node that has them, `holder`,
     /// fails and nobody steers.
     pub fn heir(&self, world: &World, child: &Child, holder: &str) -> Option<&str> {
-        let (_, set) = self.set(&owner(child)?)?;
+        let (_, set) = self.set(&child.load_balancer())?;
         let pin = set.member(&child.pin)?;
         let deciding = election::deciding_address(&child.addresses)?;
         let pods = self.pods(world, child);
-        let has_pod = |m: &Member| pods.as_ref().is_none_or(|nodes| nodes.contains(&*m.name));
+        let has_pod = |m: &Member| has_pod(pods.as_ref(), &m.name);
         let own = child.has_own_pool();
         let heir = evenness::heir(set, pin, own, &deciding, holder, has_pod)?;
         Some(&heir.name)
@@ -172,7 +172,7 @@ impl Outlook {
     /// The nodes with a ready pod of a child, perhaps none, where only such nodes
     /// announce it and they are known.
     pub fn pods<'w>(&self, world: &'w World, child: &Child) -> Option<BTreeSet<&'w str>> {
-        let (served, _) = self.set(&owner(child)?)?;
+        let (served, _) = self.set(&child.load_balancer())?;
         endpoints(world, served, &child.key)
     }
 
@@ -217,12 +217,6 @@ impl Outlook {
             _ => None,
         }
     }
-}
-
-/// The load balancer of a child.
-fn owner(child: &Child) -> Option<Key> {
-    let (name, _) = child.key.name.rsplit_once('-')?;
-    Some(Key::new(child.key.namespace.clone(), name))
 }
 
 fn state(node: &NodeView) -> NodeState {

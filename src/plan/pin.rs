@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use super::ability::Trouble;
+use super::announcement::has_pod;
 use super::books::Books;
 use super::environment::{CandidateSet, Member, Standing};
 use crate::metallb::election;
@@ -119,15 +120,18 @@ impl Situation<'_> {
 
     /// Whether a node may announce, as far as pods matter.
     fn can_announce(&self, member: &Member) -> bool {
-        self.endpoints
-            .is_none_or(|nodes| nodes.contains(&*member.name))
+        has_pod(self.endpoints, &member.name)
+    }
+
+    /// The candidates but home that are in a standing.
+    fn others(&self, standing: Standing) -> impl Iterator<Item = &Member> {
+        let others = self.set.members.iter();
+        others.filter(move |m| *m.value != *self.home && m.standing == standing)
     }
 
     /// A node that is about to stop, where no other is left.
     fn last_resort(&self) -> Option<&Member> {
-        let draining = self.set.members.iter();
-        draining
-            .filter(|m| *m.value != *self.home && m.standing == Standing::Draining)
+        self.others(Standing::Draining)
             .min_by_key(|m| (!self.can_announce(m), self.rank(m)))
     }
 
@@ -153,10 +157,9 @@ impl Situation<'_> {
             Some(pin) if self.own => Some(election::rank(pin, deciding)),
             _ => None,
         };
-        let able = self.set.members.iter().filter(|m| {
-            *m.value != *self.home && m.standing == Standing::Serving && self.can_announce(m)
-        });
-        able.filter(|m| listed_after.is_none_or(|pin| self.rank(m) > pin))
+        self.others(Standing::Serving)
+            .filter(|m| self.can_announce(m))
+            .filter(|m| listed_after.is_none_or(|pin| self.rank(m) > pin))
             .min_by_key(|m| self.rank(m))
             .filter(|m| !self.own || self.has_standby(m))
     }
@@ -165,26 +168,21 @@ impl Situation<'_> {
     /// a standby behind them if there are such; among equals the one that MetalLB
     /// would elect itself.
     fn standby(&self, books: &mut Books<'_>) -> Option<&Member> {
-        self.set
-            .members
-            .iter()
-            .filter(|m| *m.value != *self.home && m.standing == Standing::Serving)
-            .min_by_key(|m| {
-                (
-                    !self.can_announce(m),
-                    self.own && !self.has_standby(m),
-                    books.pins(m),
-                    self.rank(m),
-                )
-            })
+        self.others(Standing::Serving).min_by_key(|m| {
+            (
+                !self.can_announce(m),
+                self.own && !self.has_standby(m),
+                books.pins(m),
+                self.rank(m),
+            )
+        })
     }
 
     /// Whether a serving node that can announce comes after this one in MetalLB's order.
     fn has_standby(&self, member: &Member) -> bool {
         let rank = self.rank(member);
-        let mut others = self.set.members.iter().filter(|m| *m.value != *self.home);
-        others
-            .any(|m| m.standing == Standing::Serving && self.can_announce(m) && self.rank(m) > rank)
+        self.others(Standing::Serving)
+            .any(|m| self.can_announce(m) && self.rank(m) > rank)
     }
 
     fn rank(&self, member: &Member) -> election::Rank {

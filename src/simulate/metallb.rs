@@ -8,7 +8,6 @@ use std::net::IpAddr;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::json;
 
-use super::pods::is_local;
 use super::{Cluster, ingress_status};
 use crate::address::{AddressRange, Family, RangeSet};
 use crate::api::names;
@@ -310,7 +309,7 @@ fn winner(world: &World, running: Capabilities, child: &Child, pool: &str) -> Op
     let pods = world
         .endpoints
         .nodes(&child.key)
-        .filter(|_| is_local(child));
+        .filter(|_| child.is_local());
     let has_pod = |name: &str| pods.as_ref().is_none_or(|nodes| nodes.contains(name));
     let mut able = electors.iter().filter(|e| e.barred.is_none());
     let first = able.find(|e| has_pod(&e.node.name))?;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::Cluster;
-use crate::world::{Child, Key, Kind, ObjectRef};
+use crate::world::{Key, Kind, ObjectRef};
 
 impl Cluster {
     /// Says on which nodes the application of a load balancer has a ready pod.
@@ -46,19 +46,13 @@ impl Cluster {
             let serving: BTreeSet<String> = serving.cloned().collect();
             let children = self.world.children.get(load_balancer);
             for child in children.into_iter().flat_map(|slots| slots.values()) {
-                if is_local(child) {
+                if child.is_local() {
                     wanted.insert(child.key.clone(), serving.clone());
                 }
             }
         }
         wanted
     }
-}
-
-/// Whether only nodes with a ready pod announce a Service.
-pub(super) fn is_local(child: &Child) -> bool {
-    let spec = child.service.spec.as_ref();
-    spec.and_then(|s| s.external_traffic_policy.as_deref()) == Some("Local")
 }
 
 fn slice_of(service: &Key) -> ObjectRef {

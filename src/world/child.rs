@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
 
+use super::observe::owner_of;
 use super::{Key, ResourceVersion};
 use crate::api::names;
 
@@ -92,6 +93,17 @@ impl Child {
     /// an earlier one of the same name has left.
     pub fn belongs_to(&self, uid: Option<&String>) -> bool {
         self.owner.is_none() || self.owner.as_ref() == uid
+    }
+
+    /// The load balancer that it is a slot of, which may be no more.
+    pub fn load_balancer(&self) -> Key {
+        owner_of(&self.key)
+    }
+
+    /// Whether only nodes with a ready pod announce it.
+    pub fn is_local(&self) -> bool {
+        let spec = self.service.spec.as_ref();
+        spec.and_then(|s| s.external_traffic_policy.as_deref()) == Some("Local")
     }
 
     /// Every address that it names or has.

@@ -56,14 +56,14 @@ impl Leaving {
             if child.pin != value && !announced {
                 continue;
             }
-            let owner = owner(child);
-            let planned = owner.as_ref().and_then(|key| plan.load_balancers.get(key));
+            let owner = child.load_balancer();
+            let planned = plan.load_balancers.get(&owner);
             let slot = planned.and_then(|lb| lb.slots.iter().find(|s| s.number == child.slot));
             let to = slot.map_or(child.pin.as_str(), |slot| slot.pin.as_str());
             let moves = child.pin != value || to != value;
             let pods = outlook.pods(world, child).filter(|nodes| !nodes.is_empty());
             let pods = pods.as_ref();
-            let is_kept = owner.zip(pods).is_some_and(|(owner, pods)| {
+            let is_kept = pods.is_some_and(|pods| {
                 let others = others(&outlook, &owner, node);
                 keeps(&others, pods, node, to)
             });
@@ -83,11 +83,6 @@ impl Leaving {
 fn children(world: &World) -> impl Iterator<Item = &Child> {
     let all = world.children.values().flat_map(|slots| slots.values());
     all.map(|child| &**child).filter(|child| !child.terminating)
-}
-
-fn owner(child: &Child) -> Option<Key> {
-    let (name, _) = child.key.name.rsplit_once('-')?;
-    Some(Key::new(child.key.namespace.clone(), name))
 }
 
 /// Whether a node says that it announces a slot, or, where speakers do not
@@ -112,7 +107,7 @@ pub(super) fn slots(count: usize) -> String {
 fn reported<'a>(world: &'a World, child: &Child) -> Option<&'a crate::api::SlotStatus> {
     let lb = world
         .load_balancers
-        .get(&owner(child)?)
+        .get(&child.load_balancer())
         .and_then(Stored::valid)?;
     let mut slots = lb.status.iter().flat_map(|s| &s.slots);
     slots.find(|s| s.service == child.key.name)
@@ -143,10 +138,10 @@ fn stays(
     node: &str,
     pods: Option<&BTreeSet<&str>>,
 ) -> String {
-    let owner = owner(child).filter(|owner| world.load_balancers.contains_key(owner));
-    let Some(owner) = owner else {
+    let owner = child.load_balancer();
+    if !world.load_balancers.contains_key(&owner) {
         return "its L2LoadBalancer is gone, so that nobody steers it".to_owned();
-    };
+    }
     if let Some((reason, message)) = outlook.refusal(&owner) {
         return format!(
             "L2LoadBalancer {owner} is not served ({}), and nothing of it is changed: {message}",

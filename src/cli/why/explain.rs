@@ -135,10 +135,7 @@ impl Explanation {
         child: &Child,
         endpoints: &Endpoints,
     ) {
-        let Some((name, _)) = child.key.name.rsplit_once('-') else {
-            return;
-        };
-        let owner = Key::new(child.key.namespace.clone(), name);
+        let owner = child.load_balancer();
         let plan = plan::plan(world);
         let planned = plan
             .load_balancers
@@ -188,7 +185,7 @@ impl Explanation {
             &labels,
             &deciding,
         );
-        let local = is_local(child);
+        let local = child.is_local();
         let states = outlook.candidates(&owner);
         self.candidates = candidates(world, &electors, child, &states, endpoints, local);
         self.should_announce = self
@@ -289,11 +286,6 @@ pub(super) fn child_at(world: &World, address: IpAddr) -> Option<&Child> {
     let all: Vec<&Child> = children.map(|c| &**c).collect();
     let has = all.iter().find(|c| c.allocated.contains(&address));
     has.or(all.first()).copied()
-}
-
-fn is_local(child: &Child) -> bool {
-    let spec = child.service.spec.as_ref();
-    spec.and_then(|s| s.external_traffic_policy.as_deref()) == Some("Local")
 }
 
 /// Whose an address is: everything that lays a hand on it.

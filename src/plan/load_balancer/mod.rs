@@ -142,8 +142,12 @@ pub(super) fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Time
 /// was left on purpose (`--cascade=orphan`) with an address of another pool stays
 /// what it is: it cannot have both.
 pub(super) fn is_slot_of(world: &World, child: &Child, uid: Option<&String>, pool: &str) -> bool {
-    let is_elsewhere = child.pool != pool && world.pools.contains_key(&child.pool);
-    child.belongs_to(uid) && (child.owner.is_some() || !is_elsewhere)
+    child.belongs_to(uid) && (child.owner.is_some() || !is_elsewhere(world, child, pool))
+}
+
+/// Whether a child has its addresses from another pool, which is still there.
+pub(super) fn is_elsewhere(world: &World, child: &Child, pool: &str) -> bool {
+    child.pool != pool && world.pools.contains_key(&child.pool)
 }
 
 /// Decides on the slots of a load balancer.

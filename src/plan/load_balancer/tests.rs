@@ -38,6 +38,32 @@ impl Scene {
         self.cluster.settle(&mut self.planner).unwrap();
     }
 
+    /// Eleven more load balancers, at rest.
+    fn crowd(&mut self) {
+        for n in 0..11 {
+            let more = Key::new("shop", format!("more-{n}"));
+            self.cluster.add_load_balancer(&more, "edge", &json!({}));
+        }
+        self.settle();
+    }
+
+    /// The addresses of a home, one of each load balancer, are pinned to whom
+    /// MetalLB elects when nobody steers.
+    fn goes_where_metallb_takes_it(&mut self, home: &str) {
+        let planned = plan(&self.cluster.world);
+        self.cluster.play_metallb();
+        let mut seen = 0;
+        for (key, plan) in &planned.load_balancers {
+            for slot in plan.slots.iter().filter(|slot| slot.home == home) {
+                let service = Key::new("shop", names::service_name(&key.name, slot.number));
+                let announcer = self.cluster.announcer(&service);
+                assert_eq!(announcer, Some(slot.pin.as_str()));
+                seen += 1;
+            }
+        }
+        assert_eq!(seen, 12);
+    }
+
     fn after(&mut self, seconds: i64) {
         self.cluster.advance(SignedDuration::from_secs(seconds));
         self.settle();
@@ -214,25 +240,9 @@ fn a_node_that_comes_with_the_hostname_of_another_takes_nothing_from_it() {
 #[test]
 fn what_a_node_leaves_goes_where_metallb_takes_it_first() {
     let mut scene = Scene::new("0.16.2", 5, &json!({}));
-    for n in 0..11 {
-        let more = Key::new("shop", format!("more-{n}"));
-        scene.cluster.add_load_balancer(&more, "edge", &json!({}));
-    }
-    scene.settle();
+    scene.crowd();
     scene.cluster.remove_node("node-2");
-    let planned = plan(&scene.cluster.world);
-    scene.cluster.play_metallb();
-    let slots = planned.load_balancers.iter().flat_map(|(key, plan)| {
-        let left = plan.slots.iter().filter(|slot| slot.home == "node-2");
-        left.map(move |slot| (key, slot))
-    });
-    let mut seen = 0;
-    for (key, slot) in slots {
-        let service = Key::new("shop", names::service_name(&key.name, slot.number));
-        assert_eq!(scene.cluster.announcer(&service), Some(slot.pin.as_str()));
-        seen += 1;
-    }
-    assert_eq!(seen, 12);
+    scene.goes_where_metallb_takes_it("node-2");
 }
 
 #[test]
@@ -265,26 +275,13 @@ fn a_handover_is_no_moment_without_an_announcer() {
 #[test]
 fn what_a_node_without_network_has_goes_where_metallb_takes_it_first() {
     let mut scene = Scene::new("0.16.2", 5, &json!({}));
-    for n in 0..11 {
-        let more = Key::new("shop", format!("more-{n}"));
-        scene.cluster.add_load_balancer(&more, "edge", &json!({}));
-    }
-    scene.settle();
+    scene.crowd();
     let broken = json!({"apiVersion": "v1", "kind": "Node",
         "metadata": {"name": "node-2", "labels": {"kubernetes.io/hostname": "node-2"}},
         "status": {"conditions": [{"type": "Ready", "status": "True"},
             {"type": "NetworkUnavailable", "status": "True"}]}});
     scene.cluster.put(Kind::Node, broken).unwrap();
-    let planned = plan(&scene.cluster.world);
-    scene.cluster.play_metallb();
-    let slots = planned.load_balancers.iter().flat_map(|(key, plan)| {
-        let left = plan.slots.iter().filter(|slot| slot.home == "node-2");
-        left.map(move |slot| (key, slot))
-    });
-    for (key, slot) in slots {
-        let service = Key::new("shop", names::service_name(&key.name, slot.number));
-        assert_eq!(scene.cluster.announcer(&service), Some(slot.pin.as_str()));
-    }
+    scene.goes_where_metallb_takes_it("node-2");
 }
 
 /// A load balancer of the same name, in another pool, while the Services of the

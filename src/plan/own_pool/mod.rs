@@ -17,6 +17,7 @@ use std::net::IpAddr;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
 use super::ability::Trouble;
+use super::announcement::has_pod;
 use super::change::Stage;
 use super::environment::{CandidateSet, Environment, Member, Standing};
 use super::load_balancer::{Served, SlotPlan};
@@ -155,8 +156,8 @@ pub(super) fn is_exposed(
     deciding: &str,
     endpoints: Option<&BTreeSet<&str>>,
 ) -> bool {
-    let has_pod = |m: &Member| endpoints.is_none_or(|nodes| nodes.contains(&*m.name));
-    let alive = |m: &&Member| m.standing != Standing::Lost && !m.silenced && has_pod(m);
+    let alive =
+        |m: &&Member| m.standing != Standing::Lost && !m.silenced && has_pod(endpoints, &m.name);
     let mut others = set.members.iter().filter(|m| *m.value != *pin);
     let mut behind = listed(set, pin, deciding).into_iter().skip(1);
     set.member(pin).is_some() && others.any(|m| alive(&m)) && !behind.any(|m| alive(&m))
