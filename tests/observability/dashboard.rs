@@ -8,8 +8,21 @@ use serde_json::Value;
 /// A dashboard.
 #[derive(Debug)]
 pub struct Dashboard {
+    /// What a person chooses by.
+    pub variables: Vec<Variable>,
     /// Its panels, rows among them.
     pub panels: Vec<Panel>,
+}
+
+/// A variable whose values are those that a label has.
+#[derive(Debug)]
+pub struct Variable {
+    /// Its name, without the dollar sign.
+    pub name: String,
+    /// The metric that is looked at.
+    pub metric: String,
+    /// The label.
+    pub label: String,
 }
 
 /// Where a panel is, in a grid of 24 columns.
@@ -65,7 +78,7 @@ pub struct Panel {
 /// One query.
 #[derive(Debug)]
 pub struct Target {
-    /// The query, with Grafana's variables replaced.
+    /// The query, with Grafana's own variables replaced; see [`Target::choose`].
     pub query: String,
     /// How each series is named.
     pub legend: String,
@@ -75,21 +88,63 @@ impl Dashboard {
     /// Reads the JSON model.
     pub fn read(text: &str) -> Result<Self> {
         let model: Value = serde_json::from_str(text)?;
+        let variables = model["templating"]["list"].as_array();
+        let variables: Vec<Variable> = variables
+            .context("it has no variables")?
+            .iter()
+            .filter(|v| v["type"] == "query")
+            .map(variable)
+            .collect::<Result<_>>()?;
         let panels = model["panels"].as_array().context("it has no panels")?;
-        let panels: Vec<Panel> = panels.iter().map(panel).collect::<Result<_>>()?;
-        Ok(Self { panels })
+        let panels: Vec<Panel> = panels
+            .iter()
+            .map(|model| panel(model, &variables))
+            .collect::<Result<_>>()?;
+        Ok(Self { variables, panels })
     }
 }
 
-fn panel(model: &Value) -> Result<Panel> {
+impl Target {
+    /// The query when a person has chosen these values: regular expressions.
+    pub fn choose(&self, choices: &[(&Variable, String)]) -> String {
+        let mut query = self.query.clone();
+        for (variable, values) in choices {
+            query = query.replace(&format!("${}", variable.name), values);
+        }
+        query
+    }
+}
+
+/// Reads one that asks `label_values(METRIC, LABEL)`.
+fn variable(model: &Value) -> Result<Variable> {
+    let query = model["query"]["query"].as_str().context("no query")?;
+    ensure!(model["definition"] == query, "{query}: definition differs");
+    let asked = query
+        .strip_prefix("label_values(")
+        .and_then(|rest| rest.strip_suffix(')')?.split_once(", "));
+    let (metric, label) = asked.with_context(|| format!("{query} is no label_values"))?;
+    Ok(Variable {
+        name: model["name"].as_str().context("no name")?.to_owned(),
+        metric: metric.to_owned(),
+        label: label.to_owned(),
+    })
+}
+
+fn panel(model: &Value, variables: &[Variable]) -> Result<Panel> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let title = text(&model["title"]);
     let defaults = &model["fieldConfig"]["defaults"];
     let targets = model["targets"].as_array().into_iter().flatten();
     let targets = targets
         .map(|target| {
-            let query = replace_variables(target["expr"].as_str().context("no expr")?);
-            ensure!(!query.contains('$'), "{title}: unknown variable in {query}");
+            let query = target["expr"].as_str().context("no expr")?;
+            // As Grafana does for a scrape each second.
+            let query = query.replace("$__rate_interval", "10s");
+            let is_known = |rest: &str| variables.iter().any(|v| rest.starts_with(&v.name));
+            ensure!(
+                query.split('$').skip(1).all(is_known),
+                "{title}: unknown variable in {query}"
+            );
             Ok(Target {
                 query,
                 legend: text(&target["legendFormat"]),
@@ -116,15 +171,6 @@ fn panel(model: &Value) -> Result<Panel> {
         targets,
         title,
     })
-}
-
-/// As Grafana does for the choice of everything and a scrape each second.
-fn replace_variables(query: &str) -> String {
-    query
-        .replace("$__rate_interval", "10s")
-        .replace("$lb_namespace", ".*")
-        .replace("$pool", ".*")
-        .replace("$family", ".*")
 }
 
 /// The names of metrics in a query: words that have the form of one of the

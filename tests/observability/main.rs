@@ -19,7 +19,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use l2lb_lab::{Lab, LabConfig, harness, place};
 
-use self::dashboard::Dashboard;
+use self::dashboard::{Dashboard, Variable};
 use self::prometheus::Prometheus;
 
 /// Queries of the dashboard that may find nothing in the lab, by panel, and why.
@@ -218,6 +218,29 @@ async fn alerts_are_evaluated(prometheus: &Prometheus) -> Result<()> {
     Ok(())
 }
 
+/// The variables of the dashboard, with all values that a person can choose.
+async fn values_of<'a>(
+    dashboard: &'a Dashboard,
+    prometheus: &Prometheus,
+) -> Result<Vec<(&'a Variable, String)>> {
+    let mut choices = Vec::new();
+    for variable in &dashboard.variables {
+        let Variable {
+            name,
+            metric,
+            label,
+        } = variable;
+        let values = prometheus.values(metric, label).await?;
+        ensure!(
+            !values.is_empty(),
+            "{metric} has no label {label}, by which ${name} is chosen"
+        );
+        choices.push((variable, values.join("|")));
+    }
+    ensure!(choices.len() > 2, "only {} variables", choices.len());
+    Ok(choices)
+}
+
 async fn dashboard_shows_something_everywhere(
     scene: &scene::Scene,
     prometheus: &Prometheus,
@@ -225,18 +248,25 @@ async fn dashboard_shows_something_everywhere(
     let path = place::workspace().join("charts/l2lb/files/dashboard.json");
     let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let dashboard = Dashboard::read(&text)?;
+    let by_name = values_of(&dashboard, prometheus).await?;
+    let everything = dashboard.variables.iter().map(|v| (v, ".*".to_owned()));
+    let everything: Vec<_> = everything.collect();
     let mut answers = BTreeMap::new();
     let (mut queries, mut empty) = (0, Vec::new());
     for panel in &dashboard.panels {
         for (index, target) in panel.targets.iter().enumerate() {
             queries += 1;
+            let query = target.choose(&everything);
             let found = prometheus
-                .range(&target.query)
+                .range(&query)
                 .await
-                .with_context(|| format!("{}: {}", panel.title, target.query))?;
+                .with_context(|| format!("{}: {query}", panel.title))?;
+            // The values of a wrong label find nothing.
+            let query = target.choose(&by_name);
+            let named = prometheus.range(&query).await?;
             let may_be = MAY_BE_EMPTY.iter().any(|(title, _)| *title == panel.title);
-            if found.is_empty() && !may_be {
-                empty.push(format!("{}: {}", panel.title, target.query));
+            if (found.is_empty() || named.is_empty()) && !may_be {
+                empty.push(format!("{}: {query}", panel.title));
             }
             answers.insert((panel.id, index), found);
         }

@@ -123,6 +123,15 @@ impl Prometheus {
         series(&self.get(&path).await?)
     }
 
+    /// The values that a label of a metric had in all that was scraped.
+    pub async fn values(&self, metric: &str, label: &str) -> Result<Vec<String>> {
+        let metric = utf8_percent_encode(metric, NON_ALPHANUMERIC);
+        let (from, to) = (self.began.as_second(), self.now().as_second());
+        let path =
+            format!("/api/v1/label/{label}/values?match%5B%5D={metric}&start={from}&end={to}");
+        Ok(serde_json::from_value(self.get(&path).await?)?)
+    }
+
     /// Waits until a query finds something.
     pub async fn until(&self, query: &str, patience: Duration) -> Result<()> {
         let start = Instant::now();
