@@ -40,9 +40,14 @@ app.kubernetes.io/component: {{ . }}
 {{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $root.Values.image.tag | default $root.Chart.AppVersion }}{{ end -}}
 {{- end -}}
 
+{{/* The ServiceAccount of a component: a list of the root, the component's name and its values. */}}
+{{- define "l2lb.serviceAccount" -}}
+{{- (index . 2).serviceAccountName | default (printf "%s-%s" (include "l2lb.fullname" (index . 0)) (index . 1)) -}}
+{{- end -}}
+
 {{/* The ServiceAccount that the controller runs as, as the API server names it. */}}
 {{- define "l2lb.controllerUser" -}}
-system:serviceaccount:{{ .Release.Namespace }}:{{ include "l2lb.fullname" . }}-controller
+system:serviceaccount:{{ .Release.Namespace }}:{{ include "l2lb.serviceAccount" (list . "controller" .Values.controller) }}
 {{- end -}}
 
 {{/* The Secret with the webhook's certificate. The one that the webhook fills is
@@ -61,14 +66,6 @@ whatever the others fill has another name. */}}
 {{- end -}}
 {{- end -}}
 
-{{/* The context of every pod: Pod Security's level restricted. */}}
-{{- define "l2lb.podSecurityContext" -}}
-runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-seccompProfile: {type: RuntimeDefault}
-{{- end -}}
-
 {{- define "l2lb.securityContext" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
@@ -76,16 +73,35 @@ capabilities: {drop: [ALL]}
 {{- end -}}
 
 {{/* What the pods of both components have in common: a list of the root, the component's name and its values. */}}
-{{- define "l2lb.scheduling" -}}
+{{- define "l2lb.podSpec" -}}
 {{- $root := index . 0 -}}
 {{- $name := index . 1 -}}
 {{- $values := index . 2 -}}
+automountServiceAccountToken: true
+enableServiceLinks: false
+{{- with $root.Values.podSecurityContext }}
+securityContext:
+{{ toYaml . | indent 2 }}
+{{- end }}
 {{- with $root.Values.image.pullSecrets }}
 imagePullSecrets:
 {{ toYaml . }}
 {{- end }}
 {{- with $values.priorityClassName }}
 priorityClassName: {{ . }}
+{{- end }}
+{{- with $values.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- if $values.hostNetwork }}
+hostNetwork: true
+{{- end }}
+{{- with $values.dnsPolicy | default (ternary "ClusterFirstWithHostNet" "" (default false $values.hostNetwork)) }}
+dnsPolicy: {{ . }}
+{{- end }}
+{{- with $values.dnsConfig }}
+dnsConfig:
+{{ toYaml . | indent 2 }}
 {{- end }}
 {{- with $values.nodeSelector }}
 nodeSelector:
@@ -94,6 +110,17 @@ nodeSelector:
 {{- with $values.tolerations }}
 tolerations:
 {{ toYaml . }}
+{{- end }}
+{{- with $values.topologySpreadConstraints }}
+topologySpreadConstraints:
+{{- range . }}
+{{- $constraint := . }}
+{{- if not .labelSelector }}
+{{- $own := dict "matchLabels" (include "l2lb.selector" (list $root $name) | fromYaml) }}
+{{- $constraint = mergeOverwrite (dict) . (dict "labelSelector" $own) }}
+{{- end }}
+{{ list $constraint | toYaml }}
+{{- end }}
 {{- end }}
 affinity:
 {{- if $values.affinity }}
@@ -117,7 +144,7 @@ affinity:
 {{- end }}
 {{- end -}}
 
-{{/* The metadata of a component's pods: as l2lb.scheduling. */}}
+{{/* The metadata of a component's pods: as l2lb.podSpec. */}}
 {{- define "l2lb.podMetadata" -}}
 {{- $root := index . 0 -}}
 {{- $name := index . 1 -}}
