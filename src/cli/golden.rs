@@ -83,7 +83,7 @@ impl Scene {
             Command::Status(args) => super::status::of_world(&args, &self.snapshot.world),
             Command::Why(args) => super::why::of_world(&args, &self.snapshot.world),
             Command::Check(args) => super::check::of_snapshot(&args, &self.snapshot),
-            Command::Diff(args) => super::diff::of_world(&args, &self.snapshot.world, case),
+            Command::Diff(args) => super::diff::of_snapshot(&args, &self.snapshot, case),
             Command::Export(args) => super::export::of_world(&args, &self.snapshot.world),
             other => panic!("{other:?} needs no cluster"),
         }

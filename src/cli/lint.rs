@@ -2,20 +2,21 @@
 
 pub(super) mod place;
 mod report;
-mod schema;
+pub(super) mod schema;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::cluster::{self, Target};
 use super::merge;
 use crate::admission::{Candidate, Finding, Rule, review};
 use crate::manifest::{self, Manifest};
 use crate::metallb::Capabilities;
-use crate::world::{Kind, World, observe_manifest};
+use crate::world::{Kind, World};
 
 /// Judges the L2AddressPools and L2LoadBalancers in files as the webhook
 /// would: for a repository's CI, or before an apply.
@@ -71,16 +72,15 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     for file in place::expand(&args.files)? {
         manifests.extend(manifest::read_file(&file).map_err(|e| e.to_string())?);
     }
-    let world = if args.from_cluster {
-        cluster::run(async { Ok(args.target.connect().await?.world().await?) })?
+    let (world, stored) = if args.from_cluster {
+        let read = async { Ok(args.target.connect().await?.world_and_objects().await?) };
+        cluster::run(read)?
     } else {
-        World::new(
-            Timestamp::now(),
-            args.target.options(),
-            Capabilities::CURRENT,
-        )
+        let options = args.target.options();
+        let empty = World::new(Timestamp::now(), options, Capabilities::CURRENT);
+        (empty, Vec::new())
     };
-    let findings = lint(world, manifests, args.from_cluster)?;
+    let findings = lint(world, &stored, manifests, args.from_cluster)?;
     super::print(&report::text(&findings, args.output)?)?;
     let denied = findings.iter().any(|f| f.denied);
     Ok(if denied {
@@ -90,22 +90,18 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     })
 }
 
-/// Judges everything of ours in the manifests, pools first.
+/// Judges everything of ours in the manifests, pools first. `stored` is
+/// everything that the API server has, if there is one.
 fn lint(
     mut world: World,
+    stored: &[Value],
     manifests: Vec<Manifest>,
     from_cluster: bool,
 ) -> Result<Vec<Located>, String> {
     let mut judged = Vec::new();
     for mut manifest in manifests {
         merge::default_namespace(&mut manifest, "default");
-        let read = observe_manifest(manifest.value.clone()).map_err(|error| {
-            format!(
-                "{}, document {}: {error}",
-                manifest.source_name, manifest.number
-            )
-        })?;
-        match read {
+        match merge::observe(stored, &manifest)? {
             Some(o) if matches!(o.kind(), Kind::AddressPool | Kind::LoadBalancer) => {
                 judged.push((o.kind(), manifest));
             }
@@ -138,7 +134,7 @@ fn lint(
         let unknown = schema::unknown_fields(kind, &manifest.value)
             .into_iter()
             .map(|field| {
-                let message = "there is no such field".to_owned();
+                let message = schema::UNKNOWN.to_owned();
                 (
                     true,
                     Finding {
@@ -182,7 +178,7 @@ mod tests {
         let manifests = manifest::parse("test.yaml", text).unwrap();
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         let world = World::new(now, Options::default(), Capabilities::CURRENT);
-        lint(world, manifests, false).unwrap()
+        lint(world, &[], manifests, false).unwrap()
     }
 
     const POOL: &str = "apiVersion: l2lb.io/v1alpha1\nkind: L2AddressPool\n\
@@ -245,5 +241,27 @@ mod tests {
         let namespace = "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n";
         let found = findings(&format!("{pool}{}{namespace}", load_balancer("web", "")));
         assert!(found[0].denied);
+    }
+
+    #[test]
+    fn a_pool_that_is_being_deleted_stays_so() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let mut world = World::new(now, Options::default(), Capabilities::CURRENT);
+        let mut pool = manifest::parse("test.yaml", POOL).unwrap().remove(0).value;
+        pool["metadata"]["deletionTimestamp"] = serde_json::json!(now);
+        let namespace = serde_json::json!({"apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": "shop"}});
+        for stored in [pool, namespace] {
+            let read = crate::world::observe_manifest(stored).unwrap().unwrap();
+            world.observe(read);
+        }
+        let text = format!("{POOL}{}", load_balancer("web", ""));
+        let manifests = manifest::parse("test.yaml", &text).unwrap();
+        let found = lint(world, &[], manifests, true).unwrap();
+        let denied: Vec<_> = found.iter().filter(|f| f.denied).collect();
+        assert!(
+            denied.iter().any(|f| f.finding.message.contains("deleted")),
+            "{found:?}"
+        );
     }
 }

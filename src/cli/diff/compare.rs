@@ -6,12 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::admission::{Candidate, review};
+use super::apply::Applied;
 use crate::api::FamilyCount;
-use crate::cli::merge;
 use crate::manifest::Manifest;
 use crate::plan::{self, LoadBalancerPlan, Plan, SlotPlan};
-use crate::world::{Key, Kind, Observed, World, observe_manifest};
+use crate::world::{Key, World};
 
 /// What becomes of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -81,20 +80,27 @@ pub(super) struct Diff {
 }
 
 impl Diff {
-    /// Compares.
+    /// Compares a world with what an apply of files would make of it. `stored`
+    /// is everything that the API server has.
     ///
     /// # Errors
     /// A sentence that names the file and document that cannot be read.
-    pub fn of(world: &World, manifests: Vec<Manifest>, namespace: &str) -> Result<Self, String> {
-        let mut result = Self::default();
+    pub fn of(
+        world: &World,
+        stored: &[Value],
+        manifests: Vec<Manifest>,
+        namespace: &str,
+    ) -> Result<Self, String> {
+        let applied = Applied::to(world, stored, manifests, namespace)?;
         let before = plan::plan(world);
-        let mut merged = world.clone();
-        result.merge(&mut merged, manifests, namespace)?;
-        let after = plan::plan(&merged);
-        result.addresses = addresses(world, &before, &after);
-        result.pools = pools(&before, &after);
-        result.problems = problems(&before, &after);
-        Ok(result)
+        let after = plan::plan(&applied.world);
+        Ok(Self {
+            addresses: addresses(&applied.world, &before, &after),
+            pools: pools(&before, &after),
+            objects: applied.objects,
+            problems: problems(&before, &after),
+            denied: applied.denied,
+        })
     }
 
     /// Whether an apply would change anything.
@@ -104,84 +110,6 @@ impl Diff {
             || !self.objects.is_empty()
             || !self.problems.is_empty()
     }
-
-    /// Puts what the files hold into the world, pools first.
-    fn merge(
-        &mut self,
-        world: &mut World,
-        manifests: Vec<Manifest>,
-        namespace: &str,
-    ) -> Result<(), String> {
-        let mut ours = Vec::new();
-        for mut manifest in manifests {
-            merge::default_namespace(&mut manifest, namespace);
-            let place = format!("{}, document {}", manifest.source_name, manifest.number);
-            let read = observe_manifest(manifest.value.clone());
-            match read.map_err(|error| format!("{place}: {error}"))? {
-                Some(o) if matches!(o.kind(), Kind::AddressPool | Kind::LoadBalancer) => {
-                    ours.push((o.kind(), manifest.value, place));
-                }
-                Some(o) => {
-                    self.objects.push(o.object().to_string());
-                    world.observe(o);
-                }
-                None => {}
-            }
-        }
-        // A stable sort: within a kind the order of the files stays.
-        ours.sort_by_key(|(kind, _, _)| *kind != Kind::AddressPool);
-        for (kind, value, place) in ours {
-            let now = world.now;
-            let (object, old) = merge::identify_newest(world, kind, value, now)
-                .map_err(|error| format!("{place}: {error}"))?;
-            let name = object.object();
-            match old.as_ref().map(|old| changed_fields(old, &object)) {
-                None => self.objects.push(format!("{name}: new")),
-                Some(fields) if fields.is_empty() => {}
-                Some(fields) => self.objects.push(format!("{name}: {}", fields.join(", "))),
-            }
-            let candidate = Candidate {
-                object: object.clone(),
-                old,
-                selects_pods: None,
-            };
-            let verdict = review(world, &candidate);
-            if verdict.is_allowed() {
-                world.observe(object);
-            } else {
-                let denials = verdict.denials.iter();
-                self.denied
-                    .extend(denials.map(|d| format!("{name}: {}: {}", d.field, d.message)));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The fields of the spec that differ.
-fn changed_fields(old: &Observed, new: &Observed) -> Vec<String> {
-    let spec = |observed: &Observed| -> Value {
-        match observed {
-            Observed::AddressPool(stored) => stored.valid().map(|o| json!(o.spec)),
-            Observed::LoadBalancer(stored) => stored.valid().map(|o| json!(o.spec)),
-            _ => None,
-        }
-        .unwrap_or_default()
-    };
-    let (old, new) = (spec(old), spec(new));
-    let fields = |value: &Value| -> BTreeSet<String> {
-        value
-            .as_object()
-            .into_iter()
-            .flatten()
-            .map(|(k, _)| k.clone())
-            .collect()
-    };
-    fields(&old)
-        .union(&fields(&new))
-        .filter(|field| old[field.as_str()] != new[field.as_str()])
-        .map(|field| format!("spec.{field}"))
-        .collect()
 }
 
 /// A slot, where it belongs, and its Service without what is the slot's own.
@@ -225,6 +153,7 @@ fn specs(planned: &LoadBalancerPlan) -> BTreeMap<u32, Value> {
         .collect()
 }
 
+/// What becomes of each address. `world` has the nodes of both plans.
 fn addresses(world: &World, before: &Plan, after: &Plan) -> Vec<Row> {
     let (old, new) = (places(before), places(after));
     let all: BTreeSet<_> = old.keys().chain(new.keys()).copied().collect();
@@ -233,14 +162,14 @@ fn addresses(world: &World, before: &Plan, after: &Plan) -> Vec<Row> {
         .filter_map(|address| {
             let (was, is) = (old.get(&address), new.get(&address));
             let at = is.or(was)?;
-            let (change, note) = judge(was, is);
+            let (change, note) = judge(world, was, is);
             Some(Row {
                 change,
                 address: address.to_string(),
                 load_balancer: at.key.to_string(),
                 service: crate::api::names::service_name(&at.key.name, at.slot.number),
                 node: node_name(world, &at.slot.home),
-                note: note.map_or_else(String::new, |note| note.with_names(world)),
+                note,
             })
         })
         .collect();
@@ -248,52 +177,37 @@ fn addresses(world: &World, before: &Plan, after: &Plan) -> Vec<Row> {
     rows
 }
 
-/// What is said beside a change.
-enum Note {
-    Text(String),
-    From(String),
-}
-
-impl Note {
-    fn with_names(self, world: &World) -> String {
-        match self {
-            Self::Text(text) => text,
-            Self::From(home) => format!("from {}", node_name(world, &home)),
-        }
+/// What becomes of an address, and what is said beside it.
+fn judge(world: &World, was: Option<&Place<'_>>, is: Option<&Place<'_>>) -> (Change, String) {
+    let (was, is) = match (was, is) {
+        (None, Some(_)) => return (Change::Added, String::new()),
+        (_, None) => return (Change::Freed, String::new()),
+        (Some(was), Some(is)) => (was, is),
+    };
+    if was.key != is.key || was.slot.number != is.slot.number {
+        (
+            Change::Moved,
+            format!("from {}-{}", was.key, was.slot.number),
+        )
+    } else if let (None, Some(at)) = (was.slot.retire_at, is.slot.retire_at) {
+        let note = format!("at {at}, unless a node takes the slot over");
+        (Change::Freed, note)
+    } else if was.slot.home != is.slot.home {
+        let from = node_name(world, &was.slot.home);
+        (Change::Moved, format!("from {from}"))
+    } else if was.slot.retire_at.is_some() && is.slot.retire_at.is_none() {
+        (Change::Moved, "it retires no more".to_owned())
+    } else if was.service != is.service {
+        (Change::Updated, "its Service changes".to_owned())
+    } else if was.slot.pin != is.slot.pin {
+        let pin = node_name(world, &is.slot.pin);
+        (Change::Moved, format!("announced by {pin}"))
+    } else {
+        (Change::Unchanged, String::new())
     }
 }
 
-fn judge(was: Option<&Place<'_>>, is: Option<&Place<'_>>) -> (Change, Option<Note>) {
-    let text = |text: String| Some(Note::Text(text));
-    match (was, is) {
-        (None, Some(_)) => (Change::Added, None),
-        (_, None) => (Change::Freed, None),
-        (Some(was), Some(is)) => {
-            if was.key != is.key || was.slot.number != is.slot.number {
-                (
-                    Change::Moved,
-                    text(format!("from {}-{}", was.key, was.slot.number)),
-                )
-            } else if let (None, Some(at)) = (was.slot.retire_at, is.slot.retire_at) {
-                (
-                    Change::Freed,
-                    text(format!("at {at}, unless a node takes the slot over")),
-                )
-            } else if was.slot.home != is.slot.home {
-                (Change::Moved, Some(Note::From(was.slot.home.clone())))
-            } else if was.slot.retire_at.is_some() && is.slot.retire_at.is_none() {
-                (Change::Moved, text("it retires no more".to_owned()))
-            } else if was.service != is.service {
-                (Change::Updated, text("its Service changes".to_owned()))
-            } else if was.slot.pin != is.slot.pin {
-                (Change::Moved, text(format!("announced by {}", is.slot.pin)))
-            } else {
-                (Change::Unchanged, None)
-            }
-        }
-    }
-}
-
+/// The name of a node, of which a longer one is hashed in a label's value.
 fn node_name(world: &World, value: &str) -> String {
     let mut nodes = world.nodes.values();
     nodes

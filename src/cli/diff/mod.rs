@@ -1,5 +1,6 @@
 //! `kubectl l2lb diff`: what an apply would do to each address, before it is done.
 
+mod apply;
 mod compare;
 
 use std::path::PathBuf;
@@ -17,9 +18,11 @@ use compare::{Change, Diff, PoolRow};
 /// which are added, freed, moved to another home, or stay.
 ///
 /// It plans the cluster as it is, and once more with the files in it, as the
-/// controller would. What is not said in the files counts as absent, as with
-/// kubectl replace. Other objects in the files (Nodes with other labels, say)
-/// count too. What admission would deny is an error.
+/// controller would. What a spec in the files does not say counts as absent, as
+/// with kubectl replace; labels and annotations that they do not speak of stay,
+/// unless an object is written there as kubectl get prints it. Other objects in
+/// the files (Nodes with other labels, say) count too. What would be denied, a
+/// field that does not exist among it, is an error.
 ///
 /// Ends with 0 when nothing differs, 1 when something does, 2 when something
 /// would be denied or went wrong.
@@ -55,9 +58,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     }
     cluster::run(async {
         let cluster = args.target.connect().await?;
-        let world = cluster.world().await?;
+        let (world, stored) = cluster.world_and_objects().await?;
         let namespace = args.namespace.as_deref().unwrap_or(&cluster.namespace);
-        let diff = Diff::of(&world, manifests, namespace)?;
+        let diff = Diff::of(&world, &stored, manifests, namespace)?;
         super::print(&shown(&diff, args, takes_colour())?)?;
         for denied in &diff.denied {
             eprintln!("error: would be denied: {denied}");
@@ -155,9 +158,13 @@ fn pool_rows(row: &PoolRow) -> Vec<[Cell; 6]> {
     rows
 }
 
-/// What `diff` prints of a world; files are below a case's folder.
+/// What `diff` prints of a cluster; files are below a case's folder.
 #[cfg(test)]
-pub(super) fn of_world(args: &Args, world: &crate::world::World, case: &std::path::Path) -> String {
+pub(super) fn of_snapshot(
+    args: &Args,
+    snapshot: &crate::check::Snapshot,
+    case: &std::path::Path,
+) -> String {
     let mut manifests = Vec::new();
     for file in &args.files {
         manifests.extend(manifest::read_file(&case.join(file)).unwrap());
@@ -165,7 +172,7 @@ pub(super) fn of_world(args: &Args, world: &crate::world::World, case: &std::pat
     for manifest in &mut manifests {
         manifest.source_name = "a file".to_owned();
     }
-    let diff = Diff::of(world, manifests, "default").unwrap();
+    let diff = Diff::of(&snapshot.world, &snapshot.objects, manifests, "default").unwrap();
     let denied: String = diff
         .denied
         .iter()

@@ -9,8 +9,11 @@ use serde_json::Value;
 use crate::api;
 use crate::world::Kind;
 
+/// What is said of such a field.
+pub(in crate::cli) const UNKNOWN: &str = "there is no such field";
+
 /// Paths of the fields below `spec` that do not exist.
-pub(super) fn unknown_fields(kind: Kind, object: &Value) -> Vec<String> {
+pub(in crate::cli) fn unknown_fields(kind: Kind, object: &Value) -> Vec<String> {
     let mut found = Vec::new();
     let definitions = api::crds();
     let definition = definitions
