@@ -2,16 +2,24 @@
 
 use std::path::PathBuf;
 
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Output;
-use super::lint::place;
-use crate::api::names;
+use super::lint::{place, schema};
+use crate::api::{L2LoadBalancer, names};
 use crate::manifest;
+use crate::plan::pool::Problem;
+use crate::plan::spec;
+use crate::world::{Key, Kind};
 
 /// Translates manifests of Deckhouse's L2LoadBalancer
 /// (network.deckhouse.io/v1alpha1) into ours. What has no counterpart is named
-/// on standard error and left out. Nothing is applied.
+/// on standard error and left out. Where Deckhouse's default is another than
+/// ours, it is written. Nothing is applied.
+///
+/// Ends with 1 when an object cannot be translated, or our definition would
+/// refuse what comes of it: the sentence says why.
 ///
 /// The L2AddressPools are for you to make, from the pools in the settings of
 /// Deckhouse's module: docs/migrate-from-deckhouse.md.
@@ -56,8 +64,23 @@ pub(super) fn run(args: &Args) -> Result<(), String> {
     super::print(&super::export::text(&converted, args.output)?)
 }
 
-/// Fields of a Service that both kinds have by the same name.
-const SAME: [&str; 2] = ["ports", "externalTrafficPolicy"];
+/// Fields of metadata that are ours as they are.
+const KEPT: [&str; 3] = ["name", "namespace", "labels"];
+/// Fields of metadata that the cluster gives each object.
+const OF_CLUSTER: [&str; 8] = [
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "managedFields",
+    "selfLink",
+];
+/// What kubectl writes beside an object that it applies.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Fields of a port that both kinds have by the same name.
+const PORT: [&str; 5] = ["name", "port", "protocol", "targetPort", "appProtocol"];
 
 /// One object, and what of it has no counterpart; `None` for other kinds.
 fn convert(value: &Value) -> Option<Result<(Value, Vec<String>), String>> {
@@ -71,23 +94,16 @@ fn convert(value: &Value) -> Option<Result<(Value, Vec<String>), String>> {
 fn translate(value: &Value) -> Result<(Value, Vec<String>), String> {
     let mut notes = Vec::new();
     let name = value["metadata"]["name"].as_str().unwrap_or_default();
-    let mut metadata = Map::new();
-    for field in ["name", "namespace", "labels"] {
-        if let Some(kept) = value["metadata"].get(field) {
-            metadata.insert(field.to_owned(), kept.clone());
-        }
-    }
-    let old = value["spec"].as_object().cloned().unwrap_or_default();
     let mut spec = Map::new();
     let mut service = Map::new();
-    for (field, value) in &old {
+    for (field, value) in fields(&value["spec"]) {
         match field.as_str() {
-            "addressPool" => drop(spec.insert(field.clone(), value.clone())),
-            "nodeSelector" => drop(spec.insert(field.clone(), selector_of(value))),
-            "service" => {
-                let fields = value.as_object().cloned().unwrap_or_default();
-                translate_service(&fields, &mut service, &mut notes)?;
+            "addressPool" => {
+                ensure_one_pool(value)?;
+                spec.insert(field.clone(), value.clone());
             }
+            "nodeSelector" => drop(spec.insert(field.clone(), selector_of(value))),
+            "service" => translate_service(value, &mut service, &mut notes)?,
             other => notes.push(format!("{name}: spec.{other} has no counterpart")),
         }
     }
@@ -103,10 +119,50 @@ fn translate(value: &Value) -> Result<(Value, Vec<String>), String> {
     let object = json!({
         "apiVersion": format!("{}/{}", names::GROUP, names::VERSION),
         "kind": "L2LoadBalancer",
-        "metadata": metadata,
+        "metadata": translate_metadata(&value["metadata"], &mut notes),
         "spec": spec,
     });
+    ensure_accepted(name, &object)?;
     Ok((object, notes))
+}
+
+/// The fields of an object that say something.
+fn fields(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    let fields = value.as_object().into_iter().flatten();
+    fields.filter(|(_, value)| !value.is_null())
+}
+
+/// Early versions of Deckhouse's module had ranges here.
+fn ensure_one_pool(value: &Value) -> Result<(), String> {
+    if value.is_string() {
+        return Ok(());
+    }
+    Err(format!(
+        "spec.addressPool is {value}, and not the name of a pool: make an L2AddressPool of these \
+         addresses, and write its name"
+    ))
+}
+
+fn translate_metadata(old: &Value, notes: &mut Vec<String>) -> Map<String, Value> {
+    let mut metadata = Map::new();
+    for (field, value) in fields(old) {
+        match field.as_str() {
+            kept if KEPT.contains(&kept) => drop(metadata.insert(field.clone(), value.clone())),
+            given if OF_CLUSTER.contains(&given) => {}
+            "annotations" => {
+                let keys = fields(value).map(|(key, _)| key.as_str());
+                let keys: Vec<&str> = keys.filter(|key| *key != LAST_APPLIED).collect();
+                if !keys.is_empty() {
+                    notes.push(format!(
+                        "metadata.annotations are left out ({}): add those that you still want",
+                        keys.join(", ")
+                    ));
+                }
+            }
+            other => notes.push(format!("metadata.{other} is left out")),
+        }
+    }
+    metadata
 }
 
 /// A label selector; Deckhouse also takes the bare labels.
@@ -120,81 +176,100 @@ fn selector_of(value: &Value) -> Value {
 }
 
 fn translate_service(
-    old: &Map<String, Value>,
+    old: &Value,
     service: &mut Map<String, Value>,
     notes: &mut Vec<String>,
 ) -> Result<(), String> {
-    for (field, value) in old {
+    for (field, value) in fields(old) {
         match field.as_str() {
             "labelSelector" | "selector" => {
-                if value.get("matchExpressions").is_some() {
-                    return Err(format!(
-                        "spec.service.{field}.matchExpressions: a Service selects by labels alone; \
-                         write them as labels"
-                    ));
+                let labels = labels_of(field, value)?;
+                if service.insert("selector".to_owned(), labels).is_some() {
+                    return Err(
+                        "there are spec.service.labelSelector and spec.service.selector: keep the \
+                         one that selects the pods"
+                            .to_owned(),
+                    );
                 }
-                let labels = value.get("matchLabels").unwrap_or(value);
-                service.insert("selector".to_owned(), labels.clone());
             }
             "sourceRanges" => {
                 service.insert("loadBalancerSourceRanges".to_owned(), value.clone());
             }
-            same if SAME.contains(&same) => drop(service.insert(field.clone(), value.clone())),
+            "ports" => drop(service.insert(field.clone(), ports_of(value, notes))),
+            "externalTrafficPolicy" => drop(service.insert(field.clone(), value.clone())),
             other => notes.push(format!("spec.service.{other} has no counterpart")),
         }
+    }
+    if !service.contains_key("externalTrafficPolicy") {
+        service.insert("externalTrafficPolicy".to_owned(), json!("Local"));
+        notes.push(
+            "spec.service.externalTrafficPolicy is not said, which means Local to Deckhouse and \
+             Cluster to l2lb: Local is written"
+                .to_owned(),
+        );
     }
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::L2LoadBalancer;
-
-    fn deckhouse(service: Value) -> Value {
-        json!({"apiVersion": "network.deckhouse.io/v1alpha1", "kind": "L2LoadBalancer",
-            "metadata": {"name": "web", "namespace": "shop", "uid": "1"},
-            "spec": {"addressPool": "edge", "nodeSelector": {"matchLabels": {"role": "edge"}},
-                "service": service},
-            "status": {"publicAddresses": ["203.0.113.10"]}})
+/// The labels of a Service's selector, which has nothing else.
+fn labels_of(field: &str, value: &Value) -> Result<Value, String> {
+    let is_selector = value["matchLabels"].is_object() || value["matchExpressions"].is_array();
+    if !is_selector {
+        return Ok(value.clone());
     }
-
-    #[test]
-    fn every_field_of_the_table_is_translated() {
-        let old = deckhouse(json!({
-            "labelSelector": {"app": "web"}, "externalTrafficPolicy": "Local",
-            "sourceRanges": ["198.51.100.0/24"],
-            "ports": [{"name": "https", "port": 443, "targetPort": 8443, "protocol": "TCP"}]}));
-        let (new, notes) = convert(&old).unwrap().unwrap();
-        assert!(notes.is_empty(), "{notes:?}");
-        assert!(new.get("status").is_none() && new["metadata"].get("uid").is_none());
-        let read: L2LoadBalancer = serde_json::from_value(new.clone()).unwrap();
-        assert_eq!(read.spec.address_pool, "edge");
-        assert_eq!(read.spec.service.selector["app"], "web");
-        assert_eq!(
-            read.spec.service.load_balancer_source_ranges,
-            ["198.51.100.0/24"]
-        );
-        assert_eq!(read.spec.service.external_traffic_policy.unwrap(), "Local");
-        assert_eq!(
-            new["spec"]["nodeSelector"],
-            json!({"matchLabels": {"role": "edge"}})
-        );
+    if let Some((other, _)) = fields(value).find(|(key, _)| *key != "matchLabels") {
+        return Err(format!(
+            "spec.service.{field}.{other}: a Service selects by labels alone; write them as labels"
+        ));
     }
-
-    #[test]
-    fn what_has_no_counterpart_is_said() {
-        let selector = json!({"matchLabels": {"app": "web"}});
-        let old = deckhouse(json!({"selector": selector, "ports": [{"port": 80}], "color": "red"}));
-        let (new, notes) = convert(&old).unwrap().unwrap();
-        assert_eq!(new["spec"]["service"]["selector"], json!({"app": "web"}));
-        assert_eq!(notes, ["spec.service.color has no counterpart"]);
-        let expressions = json!({"matchExpressions": [{"key": "a", "operator": "Exists"}]});
-        let bad = deckhouse(json!({"selector": expressions, "ports": []}));
-        assert!(convert(&bad).unwrap().is_err());
-        assert!(convert(&deckhouse(json!({"ports": []}))).unwrap().is_err());
-        assert!(
-            convert(&json!({"apiVersion": "l2lb.io/v1alpha1", "kind": "L2LoadBalancer"})).is_none()
-        );
-    }
+    Ok(value["matchLabels"].clone())
 }
+
+/// Ports with the fields that are ours, too.
+fn ports_of(value: &Value, notes: &mut Vec<String>) -> Value {
+    let Some(ports) = value.as_array() else {
+        return value.clone();
+    };
+    let mut kept = ports.clone();
+    for (index, port) in kept.iter_mut().enumerate() {
+        let Some(port) = port.as_object_mut() else {
+            continue;
+        };
+        port.retain(|field, value| {
+            let is_known = PORT.contains(&field.as_str());
+            if !is_known {
+                notes.push(format!(
+                    "spec.service.ports[{index}].{field} has no counterpart"
+                ));
+            }
+            is_known && !value.is_null()
+        });
+    }
+    Value::Array(kept)
+}
+
+/// Fails with whatever our definition would refuse.
+fn ensure_accepted(name: &str, object: &Value) -> Result<(), String> {
+    let unknown = schema::unknown_fields(Kind::LoadBalancer, object).into_iter();
+    let mut problems: Vec<String> = unknown
+        .map(|field| format!("{field}: there is no such field"))
+        .collect();
+    match L2LoadBalancer::deserialize(object) {
+        Ok(read) => {
+            let namespace = read.metadata.namespace.as_deref().unwrap_or("default");
+            let found = spec::problems(&Key::new(namespace, name), &read);
+            problems.extend(found.iter().map(Problem::text));
+        }
+        Err(error) => problems.push(error.to_string()),
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "what comes of {name} would be refused: {}",
+        problems.join("; ")
+    ))
+}
+
+#[cfg(test)]
+mod tests;
