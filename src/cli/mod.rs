@@ -101,7 +101,7 @@ pub fn main() -> ExitCode {
     if std::path::Path::new(&program).ends_with(complete::NAME) {
         let mut command = Cli::command();
         command.build();
-        let answer = complete::answer(&command, &words.collect::<Vec<_>>());
+        let answer = complete::answer(&command, &words.collect::<Vec<_>>(), complete::ask);
         return print(&answer).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
     }
     let command = Cli::parse().command;
