@@ -1,5 +1,7 @@
-//! The cluster of the kubeconfig: how to reach it, and its world, read once.
+//! The cluster of the kubeconfig: how to reach it, and its world, read once or
+//! again and again.
 
+mod again;
 mod read;
 
 use std::path::PathBuf;
@@ -8,7 +10,10 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use crate::world::Options;
-pub(super) use read::{Unread, Unreadable, is_forbidden, kinds, list_all, observe};
+#[cfg(test)]
+pub(super) use again::ANEW;
+pub(super) use again::{Kept, Nodes};
+pub(super) use read::{Unread, Unreadable, is_forbidden, kinds, list_all};
 
 /// Which cluster, and where its MetalLB is.
 #[derive(Clone, Debug, clap::Args)]

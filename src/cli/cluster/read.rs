@@ -19,6 +19,16 @@ use crate::world::{Key, Kind, Observed, World};
 /// How many objects a page of a list has, as with kubectl.
 const PAGE: u32 = 500;
 
+/// How fresh a list must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cli) enum Freshness {
+    /// As it is stored.
+    Newest,
+    /// As the API server that answers has it in memory, which may be a moment
+    /// behind, and costs the storage nothing.
+    Remembered,
+}
+
 /// What could not be read, and why.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(in crate::cli) struct Unread {
@@ -108,12 +118,12 @@ impl Cluster {
             Capabilities::default(),
         );
         let kind = Kind::LoadBalancer;
-        match self.list_in(kind, namespace, None).await {
+        match self.list_in(kind, namespace, None, Freshness::Newest).await {
             Ok(list) => observe_all(&mut world, kind, list.unwrap_or_default())?,
             Err(error) => return Err(unreadable(kind.as_str(), &error)),
         }
         let kind = Kind::AddressPool;
-        match self.list(kind, None).await {
+        match self.list(kind, None, Freshness::Newest).await {
             Ok(list) => observe_all(&mut world, kind, list.unwrap_or_default())?,
             Err(error) if is_forbidden(&error) => {}
             Err(error) => return Err(unreadable(kind.as_str(), &error)),
@@ -128,7 +138,7 @@ impl Cluster {
     pub async fn lists(&self) -> Result<Lists, Unreadable> {
         let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         let found = DEFINITIONS.map(|name| definitions.get_opt(name));
-        let lists = resource::KINDS.map(|kind| self.list(kind, None));
+        let lists = resource::KINDS.map(|kind| self.list(kind, None, Freshness::Newest));
         let (found, lists) = join(join_all(found), join_all(lists)).await;
         let mut failures = Failures::default();
         let found = found
@@ -163,10 +173,11 @@ impl Cluster {
         &self,
         kind: Kind,
         labels: Option<&str>,
+        freshness: Freshness,
     ) -> Result<Option<Vec<Value>>, kube::Error> {
         let namespace = resource::is_in_metallb_namespace(kind)
             .then_some(self.options.metallb_namespace.as_str());
-        self.list_in(kind, namespace, labels).await
+        self.list_in(kind, namespace, labels, freshness).await
     }
 
     async fn list_in(
@@ -174,6 +185,7 @@ impl Cluster {
         kind: Kind,
         namespace: Option<&str>,
         labels: Option<&str>,
+        freshness: Freshness,
     ) -> Result<Option<Vec<Value>>, kube::Error> {
         let resource = resource::api_resource(kind);
         let client = self.client.clone();
@@ -187,7 +199,12 @@ impl Cluster {
             field_selector: fields,
             ..ListParams::default()
         };
-        let list = match list_all(&api, params).await {
+        let list = match freshness {
+            Freshness::Newest => list_all(&api, params).await,
+            // There are no pages of it.
+            Freshness::Remembered => api.list(&params.match_any()).await.map(|l| l.items),
+        };
+        let list = match list {
             Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
             other => other?,
         };
@@ -316,4 +333,4 @@ pub(in crate::cli) fn observe(world: &mut World, kind: Kind, value: Value) -> Re
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

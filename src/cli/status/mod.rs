@@ -9,8 +9,9 @@ use std::time::Duration;
 use crossterm::cursor::MoveTo;
 use crossterm::execute;
 use crossterm::terminal::{Clear, ClearType};
+use tokio::time::timeout;
 
-use super::cluster::{self, Cluster, Target, Unread, Unreadable};
+use super::cluster::{self, Cluster, Kept, Nodes, Target, Unread, Unreadable};
 use super::output::{self, Format};
 use super::table::takes_colour;
 use crate::world::World;
@@ -70,9 +71,14 @@ impl Args {
     }
 }
 
+/// How long a look may take.
+const ANSWER: Duration = Duration::from_secs(30);
+
 /// A cluster, as far as it may be read.
 struct Seen {
     world: World,
+    /// For the next look; none where something may not be read.
+    kept: Option<Kept<'static>>,
     /// What may not be; if anything, the world has load balancers and perhaps
     /// pools alone.
     forbidden: Vec<Unread>,
@@ -81,31 +87,31 @@ struct Seen {
 impl Seen {
     /// Reads what may be read.
     async fn first(cluster: &Cluster, scope: &Scope) -> Result<Self, String> {
-        let forbidden = match cluster.world().await {
-            Ok(world) => {
+        let forbidden = match Kept::first(cluster, Nodes::All).await {
+            Ok((kept, world)) => {
                 return Ok(Self {
                     world,
+                    kept: Some(kept),
                     forbidden: Vec::new(),
                 });
             }
             Err(Unreadable::Forbidden(unread)) => unread,
             Err(failed) => return Err(failed.into()),
         };
-        let world = reports(cluster, scope).await?;
-        Ok(Self { world, forbidden })
+        Ok(Self {
+            world: reports(cluster, scope).await?,
+            kept: None,
+            forbidden,
+        })
     }
 
     /// Reads the same anew.
-    async fn again(&self, cluster: &Cluster, scope: &Scope) -> Result<Self, String> {
-        let world = if self.forbidden.is_empty() {
-            cluster.world().await?
-        } else {
-            reports(cluster, scope).await?
+    async fn again(&mut self, cluster: &Cluster, scope: &Scope) -> Result<(), String> {
+        self.world = match &mut self.kept {
+            Some(kept) => kept.again(cluster).await?,
+            None => reports(cluster, scope).await?,
         };
-        Ok(Self {
-            world,
-            forbidden: self.forbidden.clone(),
-        })
+        Ok(())
     }
 
     fn view(&self, scope: &Scope) -> View {
@@ -147,7 +153,7 @@ pub(super) fn run(args: &Args) -> Result<(), String> {
         if args.watch {
             // While nothing changes nothing is written, which would tell.
             tokio::select! {
-                ended = watch(args, &cluster, &scope, seen) => ended,
+                ended = watch(args, cluster, &scope, seen) => ended,
                 () = output::reader_left() => Ok(()),
             }
         } else {
@@ -177,13 +183,14 @@ fn shown(view: &View, world: &World, format: Format, colour: bool) -> Result<Str
 /// Shows it again and again, until nobody reads it any more.
 async fn watch(
     args: &Args,
-    cluster: &Cluster,
+    mut cluster: Cluster,
     scope: &Scope,
     mut seen: Seen,
 ) -> Result<(), String> {
     let redraw =
         std::io::stdout().is_terminal() && matches!(args.output, Format::Table | Format::Wide);
     let mut last = None;
+    let mut trouble = Trouble::default();
     loop {
         let view = seen.view(scope);
         let mut text = String::new();
@@ -204,14 +211,54 @@ async fn watch(
             }
             last = Some(view);
         }
-        seen = loop {
+        // An API server may be away for a while.
+        loop {
             tokio::time::sleep(Duration::from_secs(args.interval)).await;
-            match seen.again(cluster, scope).await {
-                Ok(seen) => break seen,
-                // An API server may be away for a while.
-                Err(message) => eprintln!("error: {message}"),
+            let answer = look(&mut seen, &mut cluster, args, scope).await;
+            let is_well = answer.is_ok();
+            if let Some(line) = trouble.news(answer.err()) {
+                eprintln!("{line}");
             }
+            if is_well {
+                break;
+            }
+        }
+    }
+}
+
+/// Looks again, and if nobody answers, connects anew: the connection may lead
+/// to a machine that is gone.
+async fn look(
+    seen: &mut Seen,
+    cluster: &mut Cluster,
+    args: &Args,
+    scope: &Scope,
+) -> Result<(), String> {
+    if let Ok(answer) = timeout(ANSWER, seen.again(cluster, scope)).await {
+        return answer;
+    }
+    if let Ok(anew) = args.target.connect().await {
+        *cluster = anew;
+    }
+    Err(format!("no answer within {} s", ANSWER.as_secs()))
+}
+
+/// What went wrong last time, which is said once.
+#[derive(Debug, Default)]
+struct Trouble(Option<String>);
+
+impl Trouble {
+    /// What is to be said after a look that went wrong, or did not.
+    fn news(&mut self, now: Option<String>) -> Option<String> {
+        if self.0 == now {
+            return None;
+        }
+        let line = match &now {
+            Some(why) => format!("error: {why}; it is tried again"),
+            None => "the cluster can be read again".to_owned(),
         };
+        self.0 = now;
+        Some(line)
     }
 }
 
@@ -220,4 +267,24 @@ async fn watch(
 pub(super) fn of_world(args: &Args, world: &World) -> String {
     let scope = args.scope("default");
     shown(&View::of(world, &scope), world, args.output, false).unwrap()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_said_once_until_it_changes() {
+        let mut trouble = Trouble::default();
+        let away = || Some("it is away".to_owned());
+        assert_eq!(trouble.news(None), None);
+        let line = trouble.news(away()).unwrap();
+        assert!(line.contains("it is away"), "{line}");
+        assert_eq!(trouble.news(away()), None);
+        assert!(trouble.news(Some("no answer".to_owned())).is_some());
+        assert!(trouble.news(away()).is_some());
+        let line = trouble.news(None).unwrap();
+        assert_eq!(line, "the cluster can be read again");
+        assert_eq!(trouble.news(None), None);
+    }
 }

@@ -10,7 +10,9 @@ use super::*;
 use crate::world::Options;
 
 /// A cluster of which the answers to paths with their queries are made up.
-fn cluster(answer: impl Fn(&str) -> (u16, Value) + Send + 'static) -> Cluster {
+pub(in crate::cli::cluster) fn cluster(
+    answer: impl Fn(&str) -> (u16, Value) + Send + 'static,
+) -> Cluster {
     let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
     tokio::spawn(async move {
         while let Some((request, send)) = handle.next_request().await {
@@ -26,7 +28,7 @@ fn cluster(answer: impl Fn(&str) -> (u16, Value) + Send + 'static) -> Cluster {
     }
 }
 
-fn failure(code: u16, message: &str) -> (u16, Value) {
+pub(in crate::cli::cluster) fn failure(code: u16, message: &str) -> (u16, Value) {
     let reason = if code == 404 { "NotFound" } else { "" };
     let status = json!({"kind": "Status", "status": "Failure", "code": code, "message": message,
         "reason": reason});
@@ -34,7 +36,7 @@ fn failure(code: u16, message: &str) -> (u16, Value) {
 }
 
 /// A list of objects with these names; an empty token ends it.
-fn list(names: &[&str], token: &str) -> (u16, Value) {
+pub(in crate::cli::cluster) fn list(names: &[&str], token: &str) -> (u16, Value) {
     let items: Vec<Value> = names
         .iter()
         .map(|name| json!({"metadata": {"name": name, "namespace": "shop"}, "spec": {}}))

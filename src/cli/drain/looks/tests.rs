@@ -8,7 +8,11 @@ use kube::Client;
 use kube::client::Body;
 use tower_test::mock;
 
+use serde_json::{Value, json};
+
 use super::*;
+use crate::api::names;
+use crate::cli::cluster::ANEW;
 use crate::world::{Key, Options};
 
 #[derive(clap::Parser)]
