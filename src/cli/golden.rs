@@ -81,7 +81,7 @@ impl Scene {
         let cli = Cli::try_parse_from(std::iter::once("kubectl-l2lb").chain(words)).unwrap();
         match cli.command {
             Command::Status(args) => super::status::of_world(&args, &self.snapshot.world),
-            Command::Why(args) => super::why::of_world(&args, &self.snapshot.world),
+            Command::Why(args) => super::why::of_snapshot(&args, &self.snapshot),
             Command::Check(args) => super::check::of_snapshot(&args, &self.snapshot),
             Command::Diff(args) => super::diff::of_snapshot(&args, &self.snapshot, case),
             Command::Export(args) => super::export::of_world(&args, &self.snapshot.world),

@@ -228,7 +228,7 @@ fn slim(mut service: Service) -> Service {
     service
 }
 
-fn ingress(service: &Service) -> impl Iterator<Item = IpAddr> + '_ {
+pub(crate) fn ingress(service: &Service) -> impl Iterator<Item = IpAddr> + '_ {
     service
         .status
         .iter()

@@ -76,7 +76,7 @@ impl Endpoints {
 
 /// Whether MetalLB takes a pod for one that serves: it is ready, nobody says
 /// that it is not, or it serves while it is being ended.
-fn serves(endpoint: &Endpoint) -> bool {
+pub(crate) fn serves(endpoint: &Endpoint) -> bool {
     let conditions = endpoint.conditions.as_ref();
     conditions.is_none_or(|c| c.ready.unwrap_or(true) || c.serving.unwrap_or(false))
 }

@@ -13,8 +13,10 @@ mod observe;
 mod speaker;
 mod version;
 
+pub(crate) use child::ingress;
 pub use child::{Child, ForeignService, ServiceRecord};
 pub use endpoints::Endpoints;
+pub(crate) use endpoints::serves;
 pub use evenness::{Evenness, Spread};
 pub use node::Node;
 pub use observe::{Observed, observe_manifest};
