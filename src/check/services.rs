@@ -174,19 +174,28 @@ fn held(facts: &Facts<'_>, found: &mut Findings) {
             let Ok(spec) = parse_spec(pool, &object.spec) else {
                 continue;
             };
-            for address in service
-                .addresses
-                .iter()
-                .filter(|a| spec.usable.contains(**a))
-            {
+            let ours = |a: &&IpAddr| spec.usable.contains(**a);
+            for address in service.addresses.iter().filter(ours) {
                 found.add(
                     Severity::Error,
                     "address-held-by-others",
                     format!("Service {key}"),
-                    format!("it has or asks for {address}, which is in L2AddressPool {pool}"),
+                    format!("it has {address}, which is in L2AddressPool {pool}"),
                     format!(
                         "take it out of the Service, or list {address} in spec.excludedAddresses"
                     ),
+                );
+            }
+            for address in service.asked.iter().filter(ours) {
+                found.add(
+                    Severity::Warning,
+                    "address-held-by-others",
+                    format!("Service {key}"),
+                    format!(
+                        "it asks for {address}, which L2AddressPool {pool} gives to Services of \
+                         l2lb alone"
+                    ),
+                    "take it out of the Service, which waits for it in vain",
                 );
             }
         }

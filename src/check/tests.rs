@@ -222,7 +222,7 @@ fn trap(s: &mut Snapshot, rule: &str) -> &'static str {
         "service-without-pod" => { edit(s, "EndpointSlice", "web-0-x", |e| e["endpoints"] = json!([])); "Service shop/web-0" }
         "home-without-pod" => { let mut service = child(s, "web-1"); service["spec"]["externalTrafficPolicy"] = json!("Local"); s.add(service).unwrap(); "Service shop/web-1" }
         "address-held-by-others" => { s.add(foreign(json!({}), json!({"externalIPs": ["203.0.113.25"]}))).unwrap(); "Service other/old" }
-        "address-named-twice" => { s.add(foreign(json!({"metallb.io/loadBalancerIPs": "203.0.113.10"}), json!({}))).unwrap(); "Service other/old" }
+        "address-named-twice" => { s.add(foreign(json!({}), json!({"externalIPs": ["203.0.113.10"]}))).unwrap(); "Service other/old" }
         "annotation-prefixes" => { s.add(foreign(json!({"metallb.universe.tf/address-pool": "a", "metallb.io/address-pool": "a"}), json!({}))).unwrap(); "Service other/old" }
         "prefer-dual-stack" => { s.add(foreign(json!({"metallb.io/loadBalancerIPs": "198.18.9.9"}), json!({"ipFamilyPolicy": "PreferDualStack"}))).unwrap(); "Service other/old" }
         "no-speaker-seen" => { remove(s, "Pod", ""); "MetalLB in namespace metallb-system" }

@@ -184,9 +184,17 @@ fn keeps(world: &World, served: &Served, child: &Child, address: IpAddr) -> bool
                     // Two children name it: MetalLB's choice, else the older one.
                     !other.allocated.contains(&address) && claim(child) < claim(other)
                 }
-                None => false,
+                None => !was_given(world, other, address),
             }
         })
+}
+
+/// Whether a Service that is not ours was given an address: then MetalLB has no
+/// second one of it. One that names it as an external address does not drive
+/// ours off it.
+fn was_given(world: &World, service: &Key, address: IpAddr) -> bool {
+    let foreign = world.foreign_services.get(service);
+    foreign.is_none_or(|foreign| foreign.given.contains(&address))
 }
 
 fn claim(child: &Child) -> (bool, Option<jiff::Timestamp>, &Key) {
@@ -214,3 +222,6 @@ fn remembered(served: &Served, home: &str) -> Vec<IpAddr> {
         .filter_map(|a| a.parse().ok())
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

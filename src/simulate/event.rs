@@ -104,10 +104,37 @@ pub struct Occupant {
     pub service: String,
     /// Its addresses.
     pub addresses: Vec<String>,
-    /// It only asks MetalLB for them, by annotation. Otherwise it has them, from
-    /// another controller.
+    /// It only asks MetalLB for them, by annotation. Otherwise it has them: a
+    /// LoadBalancer from another controller, any other as external addresses.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub asks: bool,
+    /// Its type.
+    #[serde(
+        rename = "type",
+        default,
+        skip_serializing_if = "ServiceType::is_usual"
+    )]
+    pub kind: ServiceType,
+}
+
+/// The type of a Service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServiceType {
+    /// An address within the cluster alone.
+    ClusterIP,
+    /// A port on every node.
+    NodePort,
+    /// An address from a load balancer.
+    #[default]
+    LoadBalancer,
+    /// Another name.
+    ExternalName,
+}
+
+impl ServiceType {
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The pool of load balancers that name none.
@@ -305,10 +332,12 @@ impl Cluster {
         let addresses = addresses(by)?;
         let mut manifest = json!({"apiVersion": "v1", "kind": "Service",
             "metadata": {"name": key.name, "namespace": key.namespace},
-            "spec": {"type": "LoadBalancer", "ports": [{"port": 80}]}});
+            "spec": {"type": by.kind, "ports": [{"port": 80}]}});
         if by.asks {
             let asked = by.addresses.join(",");
             manifest["metadata"]["annotations"] = json!({names::METALLB_IPS: asked});
+        } else if by.kind != ServiceType::LoadBalancer {
+            manifest["spec"]["externalIPs"] = json!(addresses);
         } else {
             manifest["spec"]["loadBalancerClass"] = json!("example.org/other");
             manifest["status"] = ingress_status(&addresses);

@@ -57,9 +57,15 @@ pub struct Child {
 /// A Service that is not ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ForeignService {
-    /// The addresses that it has or claims: load balancer, external and
-    /// cluster addresses are all in use by it.
+    /// The addresses that it has: those that it was given, and its external ones,
+    /// for which nodes send traffic to its pods.
     pub addresses: BTreeSet<IpAddr>,
+    /// Those that it was given as a load balancer's.
+    pub given: BTreeSet<IpAddr>,
+    /// Those that it asks for and has not. Anybody may ask for anything, so that
+    /// this keeps nobody from an address: MetalLB gives those of an
+    /// L2AddressPool to children alone.
+    pub asked: BTreeSet<IpAddr>,
 }
 
 /// What a Service is to us.
@@ -81,9 +87,32 @@ impl ServiceRecord {
                 child.common = common(&child);
                 Self::Child(Box::new(child))
             }
-            None => Self::Foreign(ForeignService {
-                addresses: addresses_in_use(&service),
-            }),
+            None => Self::Foreign(ForeignService::read(&service)),
+        }
+    }
+}
+
+impl ForeignService {
+    fn read(service: &Service) -> Self {
+        let spec = service.spec.as_ref();
+        let external = spec.and_then(|s| s.external_ips.as_ref());
+        let external = external.into_iter().flatten();
+        let given: BTreeSet<IpAddr> = ingress(service).collect();
+        let mut addresses = given.clone();
+        addresses.extend(external.filter_map(|a| a.parse::<IpAddr>().ok()));
+        let annotations = service.metadata.annotations.as_ref();
+        let asked = [names::METALLB_IPS, names::METALLB_OLD_IPS]
+            .iter()
+            .filter_map(|key| annotations?.get(*key))
+            .chain(spec.and_then(|s| s.load_balancer_ip.as_ref()))
+            .flat_map(|list| list.split(','))
+            .filter_map(|a| a.trim().parse::<IpAddr>().ok())
+            .filter(|a| !addresses.contains(a))
+            .collect();
+        Self {
+            addresses,
+            given,
+            asked,
         }
     }
 }
@@ -237,27 +266,6 @@ pub(crate) fn ingress(service: &Service) -> impl Iterator<Item = IpAddr> + '_ {
         .filter_map(|i| i.ip.as_ref()?.parse().ok())
 }
 
-fn addresses_in_use(service: &Service) -> BTreeSet<IpAddr> {
-    let spec = service.spec.as_ref();
-    let annotations = service.metadata.annotations.as_ref();
-    // What it asks MetalLB for may be given to it at any time.
-    let asked = [names::METALLB_IPS, names::METALLB_OLD_IPS]
-        .iter()
-        .filter_map(|key| annotations?.get(*key))
-        .flat_map(|list| list.split(','))
-        .filter_map(|a| a.trim().parse().ok());
-    let external = spec
-        .into_iter()
-        .flat_map(|s| {
-            s.external_ips
-                .iter()
-                .flatten()
-                .chain(s.load_balancer_ip.iter())
-        })
-        .filter_map(|a| a.parse().ok());
-    ingress(service).chain(external).chain(asked).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -311,6 +319,35 @@ mod tests {
         ] {
             assert_ne!(child(&[(pointer, value)]).common, usual, "{pointer}");
         }
+    }
+
+    #[test]
+    fn what_a_stranger_asks_for_it_does_not_have() {
+        let read = |json| match ServiceRecord::read(service(json)) {
+            ServiceRecord::Foreign(foreign) => foreign,
+            ServiceRecord::Child(_) => panic!("a child"),
+        };
+        let set =
+            |all: &[&str]| -> BTreeSet<IpAddr> { all.iter().map(|a| a.parse().unwrap()).collect() };
+        for kind in ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"] {
+            let asks = read(
+                serde_json::json!({"metadata": {"name": "x", "annotations": {
+                "metallb.io/loadBalancerIPs": "203.0.113.7, 2001:db8::1",
+                "metallb.universe.tf/loadBalancerIPs": "203.0.113.8"}},
+                "spec": {"type": kind, "loadBalancerIP": "203.0.113.9"}}),
+            );
+            let asked = set(&["203.0.113.7", "203.0.113.8", "203.0.113.9", "2001:db8::1"]);
+            assert_eq!((asks.addresses.len(), asks.asked), (0, asked), "{kind}");
+        }
+        let has = read(
+            serde_json::json!({"metadata": {"name": "x", "annotations": {
+            "metallb.io/loadBalancerIPs": "203.0.113.7,203.0.113.9"}},
+            "spec": {"type": "LoadBalancer", "externalIPs": ["203.0.113.8"]},
+            "status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.7"}]}}}),
+        );
+        assert_eq!(has.addresses, set(&["203.0.113.7", "203.0.113.8"]));
+        assert_eq!(has.given, set(&["203.0.113.7"]));
+        assert_eq!(has.asked, set(&["203.0.113.9"]));
     }
 
     #[test]

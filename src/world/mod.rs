@@ -322,17 +322,17 @@ impl World {
         }
     }
 
-    /// The Services that name or have an address.
+    /// The Services that have an address, and children that name it.
     pub fn holders(&self, address: IpAddr) -> impl Iterator<Item = &Key> {
         self.holders.get(&address).into_iter().flatten()
     }
 
-    /// Whether any Service names or has an address.
+    /// Whether any Service has an address, or a child names it.
     pub fn is_held(&self, address: IpAddr) -> bool {
         self.holders.contains_key(&address)
     }
 
-    /// Every address that a Service names or has, in no order.
+    /// Every address that a Service has or a child names, in no order.
     pub fn held(&self) -> impl Iterator<Item = IpAddr> {
         self.holders.keys().copied()
     }

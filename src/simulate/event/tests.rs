@@ -12,12 +12,13 @@ fn what_is_printed_can_be_read() {
 - endpoints: {loadBalancer: shop/web, nodes: [node-1]}
 - occupy: {service: legacy/web, addresses: [203.0.113.7]}
 - occupy: {service: legacy/api, addresses: ['2001:db8::1'], asks: true}
+- occupy: {service: legacy/in, addresses: [203.0.113.9], type: ClusterIP}
 - vacate: legacy/web
 - wait: 1h30m
 - delete: shop/web
 ";
     let events = parse(text).unwrap();
-    assert_eq!(events.len(), 11);
+    assert_eq!(events.len(), 12);
     assert_eq!(parse(&print(&events)).unwrap(), events);
     assert_eq!(parse(&print(&[])).unwrap(), []);
 }
@@ -60,13 +61,15 @@ fn played(text: &str) -> Cluster {
 }
 
 #[test]
-fn what_others_have_or_ask_for_is_not_given() {
+fn what_others_have_is_not_given_and_what_they_ask_for_is() {
     let before = "
 - pool: {name: edge, spec: {addresses: [203.0.113.8/30]}}
 - {join: {node: node-1}}
 - {join: {node: node-2}}
 - occupy: {service: legacy/web, addresses: [203.0.113.8]}
-- occupy: {service: legacy/api, addresses: [203.0.113.9], asks: true}
+- occupy: {service: legacy/in, addresses: [203.0.113.9], type: ClusterIP}
+- occupy: {service: legacy/api, addresses: [203.0.113.10, 203.0.113.11], asks: true}
+- occupy: {service: legacy/any, addresses: [203.0.113.10], asks: true, type: NodePort}
 - create: {loadBalancer: shop/web}
 ";
     let given = |cluster: &Cluster| -> Vec<String> {
