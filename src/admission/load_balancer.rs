@@ -95,7 +95,7 @@ fn findings_with(
                 ),
             ));
         }
-        reserved(world, key, object, pool, &mut drafts);
+        reserved(world, key, object, (pool, appraisal), &mut drafts);
     }
     if let Some((_, Appraised::Shut(reason, message))) = find(appraisal, key)
         && !alone
@@ -104,7 +104,7 @@ fn findings_with(
     }
     let pool = world.pools.get(&spec.address_pool).and_then(Stored::valid);
     if let (Some(dns), Some(pool)) = (&spec.dns, pool) {
-        hostname(world, key, &dns.hostname, pool, &mut drafts);
+        hostname(appraisal, key, &dns.hostname, pool, &mut drafts);
     }
     drafts.extend(sizes);
     drafts
@@ -130,7 +130,7 @@ fn reserved(
     world: &World,
     key: &Key,
     object: &L2LoadBalancer,
-    pool: &PoolAppraisal,
+    (pool, appraisal): (&PoolAppraisal, &Appraisal),
     drafts: &mut Vec<Draft>,
 ) {
     let name = &object.spec.address_pool;
@@ -151,17 +151,11 @@ fn reserved(
         if pool.refused.is_none() && !pool.offers(address) {
             say(outside(world, address, name));
         }
-        for (other, stored) in &world.load_balancers {
-            let Some(other_object) = stored.valid().filter(|_| other != key) else {
-                continue;
-            };
-            let leaving = other_object.metadata.deletion_timestamp.is_some();
-            let claims = |a: &String| a.parse() == Ok(address);
-            if !leaving && other_object.spec.addresses.iter().any(claims) {
-                say(format!(
-                    "{address} is reserved by L2LoadBalancer {other} already"
-                ));
-            }
+        let others = appraisal.reservations.iter();
+        for (_, other) in others.filter(|(a, other)| *a == address && other != key) {
+            say(format!(
+                "{address} is reserved by L2LoadBalancer {other} already"
+            ));
         }
         let own = |service: &Key| {
             service.namespace == key.namespace
@@ -206,7 +200,7 @@ fn outside(world: &World, address: IpAddr, pool: &str) -> String {
 
 /// A name that the tenant asks for.
 fn hostname(
-    world: &World,
+    appraisal: &Appraisal,
     key: &Key,
     hostname: &str,
     pool: &L2AddressPool,
@@ -222,7 +216,8 @@ fn hostname(
             format!("{hostname} may not be used: {domains}"),
         ));
     }
-    if let Some(other) = same_name(world, key, hostname).find(|o| o.namespace != key.namespace) {
+    if let Some(other) = same_name(appraisal, key, hostname).find(|o| o.namespace != key.namespace)
+    {
         drafts.push(Draft::denial(
             Rule::Dns,
             field,
@@ -231,26 +226,16 @@ fn hostname(
     }
 }
 
-/// The other load balancers that ask for a name.
+/// The other load balancers that claim a name.
 fn same_name<'a>(
-    world: &'a World,
+    appraisal: &'a Appraisal,
     key: &'a Key,
     hostname: &'a str,
 ) -> impl Iterator<Item = &'a Key> {
-    world
-        .load_balancers
-        .iter()
-        .filter(move |(other, stored)| {
-            *other != key
-                && stored.valid().is_some_and(|o| {
-                    o.metadata.deletion_timestamp.is_none()
-                        && o.spec
-                            .dns
-                            .as_ref()
-                            .is_some_and(|d| d.hostname.eq_ignore_ascii_case(hostname))
-                })
-        })
-        .map(|(other, _)| other)
+    let claims = appraisal.names.iter();
+    claims
+        .filter(move |(name, other)| other != key && name.eq_ignore_ascii_case(hostname))
+        .map(|(_, other)| other)
 }
 
 /// What a person should know of a load balancer that may be stored.
@@ -301,10 +286,10 @@ fn warnings(
     }
     if let Some(dns) = &object.spec.dns
         && let Some(other) =
-            same_name(&worlds.after, key, &dns.hostname).find(|o| o.namespace == key.namespace)
+            same_name(appraisal, key, &dns.hostname).find(|o| o.namespace == key.namespace)
     {
         let message = format!(
-            "{} is used by L2LoadBalancer {other} as well: the addresses of the older one alone \
+            "{} is used by L2LoadBalancer {other} as well: the addresses of one of them alone \
              are published",
             dns.hostname
         );

@@ -39,17 +39,17 @@ pub(super) fn judge(worlds: &Worlds, candidate: &Candidate) -> Vec<Draft> {
     if drafts.is_empty() {
         overlaps(&worlds.after, &name, &new_spec, &old_spec, &mut drafts);
     }
+    let before = appraisal::appraise(&worlds.before, &name);
     if let Some(old) = old {
         let unreadable = drafts
             .iter()
             .any(|d| matches!(d.rule, Rule::Range | Rule::Name));
         if !unreadable {
             let lost = lost(old, &old_spec, pool, &new_spec);
-            in_use(&worlds.after, &name, &lost, &mut drafts);
+            in_use(&worlds.after, &name, &before, &lost, &mut drafts);
         }
     }
     let after = appraisal::appraise(&worlds.after, &name);
-    let before = appraisal::appraise(&worlds.before, &name);
     if drafts.is_empty() {
         served(&name, &before, &after, old.is_some(), &mut drafts);
     }
@@ -156,7 +156,13 @@ fn lost(
 }
 
 /// Addresses in use, or reserved, that the pool would lose.
-fn in_use(world: &World, name: &str, lost: &impl Fn(IpAddr) -> bool, drafts: &mut Vec<Draft>) {
+fn in_use(
+    world: &World,
+    name: &str,
+    before: &Appraisal,
+    lost: &impl Fn(IpAddr) -> bool,
+    drafts: &mut Vec<Draft>,
+) {
     let mut used: Vec<(IpAddr, &Key)> = world
         .children
         .values()
@@ -181,19 +187,10 @@ fn in_use(world: &World, name: &str, lost: &impl Fn(IpAddr) -> bool, drafts: &mu
             ),
         ));
     }
-    let mut reserved: Vec<(IpAddr, &Key)> = Vec::new();
-    for (key, stored) in &world.load_balancers {
-        let Some(lb) = stored.valid().filter(|lb| lb.spec.address_pool == name) else {
-            continue;
-        };
-        let named = lb
-            .spec
-            .addresses
-            .iter()
-            .filter_map(|a| a.parse::<IpAddr>().ok());
-        let free = |a: &IpAddr| lost(*a) && used.iter().all(|(u, _)| u != a);
-        reserved.extend(named.filter(free).map(|a| (a, key)));
-    }
+    let free = |a: &IpAddr| lost(*a) && used.iter().all(|(u, _)| u != a);
+    let reserved = before.reservations.iter();
+    let reserved = reserved.filter(|(a, key)| free(a) && is_of_pool(world, key, name));
+    let mut reserved: Vec<&(IpAddr, Key)> = reserved.collect();
     if !reserved.is_empty() {
         reserved.sort_unstable();
         let named: Vec<String> = reserved
@@ -210,6 +207,12 @@ fn in_use(world: &World, name: &str, lost: &impl Fn(IpAddr) -> bool, drafts: &mu
             ),
         ));
     }
+}
+
+/// Whether a load balancer asks for a pool.
+fn is_of_pool(world: &World, key: &Key, pool: &str) -> bool {
+    let lb = world.load_balancers.get(key).and_then(Stored::valid);
+    lb.is_some_and(|lb| lb.spec.address_pool == pool)
 }
 
 /// What the change means for the load balancers of the pool.

@@ -121,7 +121,7 @@ reasons! {
     Uneven,
     /// The name asked for in spec.dns lies below none of the pool's dnsDomains.
     DomainNotAllowed,
-    /// An older L2LoadBalancer publishes the same name.
+    /// Another L2LoadBalancer has the same name.
     HostnameTaken,
     /// ExternalDNS's resource definition is not installed.
     ExternalDNSMissing,

@@ -11,6 +11,7 @@ use super::environment::{Environment, NodeIds};
 use super::gate::{self, Gate};
 use super::load_balancer::{self, Served, Slots};
 use super::pool::PoolView;
+use super::{claims, dns};
 use crate::address::{Family, RangeSet, is_buggy};
 use crate::api::Reason;
 use crate::world::{Key, Stored, World};
@@ -22,6 +23,10 @@ pub(crate) struct Appraisal {
     pub pool: Option<PoolAppraisal>,
     /// Its load balancers, the oldest first.
     pub load_balancers: Vec<(Key, Appraised)>,
+    /// Who reserves which address, of any pool.
+    pub reservations: Vec<(IpAddr, Key)>,
+    /// Who claims which name, in lower case, with whatever pool.
+    pub names: Vec<(String, Key)>,
 }
 
 /// A pool, as the planner sees it.
@@ -111,6 +116,10 @@ pub(crate) fn appraise(world: &World, pool: &str) -> Appraisal {
         Some(Stored::Valid(lb)) => lb.spec.address_pool == pool,
         _ => false,
     };
+    let reservations = claims::reservations(world, &environment.pools, &environment.order)
+        .map(|(address, key)| (address, key.clone()))
+        .collect();
+    let names = dns::claims(world, &environment.pools, &environment.order);
     let keys: Vec<Key> = environment
         .order
         .iter()
@@ -147,6 +156,8 @@ pub(crate) fn appraise(world: &World, pool: &str) -> Appraisal {
     Appraisal {
         pool,
         load_balancers,
+        reservations,
+        names,
     }
 }
 

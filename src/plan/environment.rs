@@ -11,9 +11,10 @@ use super::ability::{self, Trouble};
 use super::load_balancer::earlier;
 use super::own_pool::Given;
 use super::pool::PoolView;
+use super::{claims, dns};
 use crate::api::OnCordon;
 use crate::selector::Selector;
-use crate::world::{Key, Node, Stored, World};
+use crate::world::{Key, Node, World};
 
 /// A node, as the planner sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,8 +120,8 @@ pub(super) struct Environment {
     pub pools: BTreeMap<String, Arc<PoolView>>,
     /// Every load balancer, the oldest first.
     pub order: Vec<Key>,
-    /// Whom an address is kept for: the oldest that names it in
-    /// `spec.addresses`, else the one whose Service had it and went missing.
+    /// Whom an address is kept for: the one whose Service had it and went
+    /// missing, else the oldest that reserves it by `spec.addresses`.
     pub reserved: HashMap<IpAddr, Key>,
     /// Who publishes a name.
     pub names: HashMap<String, Key>,
@@ -136,29 +137,6 @@ pub(super) struct Environment {
     pub without_memberlist: bool,
     /// By pool and the load balancers' own selector.
     sets: BTreeMap<String, BTreeMap<Selector, Arc<CandidateSet>>>,
-}
-
-/// The addresses of a load balancer's Services that went missing, by the
-/// status that was last written. Without this, a load balancer that comes
-/// earlier in a plan could take them before they come back.
-fn missing<'a>(world: &'a World, key: &'a Key) -> impl Iterator<Item = (&'a Key, IpAddr)> {
-    let status = match world.load_balancers.get(key) {
-        Some(Stored::Valid(lb)) if lb.metadata.deletion_timestamp.is_none() => lb.status.as_ref(),
-        _ => None,
-    };
-    let slots = status.map_or(&[][..], |s| &s.slots);
-    let children = world.children.get(key);
-    // Nearly always they are all there, which is quickly seen.
-    let all_there = children.is_some_and(|c| c.len() >= slots.len());
-    let slots = if all_there { &[] } else { slots };
-    slots
-        .iter()
-        .filter(move |slot| {
-            let mut there = children.into_iter().flat_map(|c| c.values());
-            there.all(|child| child.key.name != slot.service)
-        })
-        .flat_map(|slot| &slot.addresses)
-        .filter_map(move |a| Some((key, a.parse().ok()?)))
 }
 
 impl Environment {
@@ -179,23 +157,6 @@ impl Environment {
             .collect();
         order.sort();
         let order: Vec<Key> = order.into_iter().map(|(_, key)| key.clone()).collect();
-        let mut reserved = HashMap::new();
-        for key in &order {
-            let Some(Stored::Valid(lb)) = world.load_balancers.get(key) else {
-                continue;
-            };
-            if lb.metadata.deletion_timestamp.is_none() {
-                for address in lb.spec.addresses.iter().filter_map(|a| a.parse().ok()) {
-                    reserved.entry(address).or_insert_with(|| key.clone());
-                }
-            }
-        }
-        // Where MetalLB's order decides who stands by, another may serve better.
-        if world.capabilities.can_prefer() {
-            for (key, address) in order.iter().flat_map(|key| missing(world, key)) {
-                reserved.entry(address).or_insert_with(|| key.clone());
-            }
-        }
         let node_addresses = world
             .nodes
             .values()
@@ -212,7 +173,18 @@ impl Environment {
                 (view.name.clone(), same.unwrap_or_else(|| Arc::new(view)))
             })
             .collect();
-        let names = super::dns::claims(world, &pools, &order);
+        // What a Service had comes before what is only asked for. Where MetalLB's
+        // order decides who stands by, another address may serve better.
+        let comes_back = order.iter().filter(|_| world.capabilities.can_prefer());
+        let comes_back = comes_back.flat_map(|key| claims::missing(world, key));
+        let mut reserved = HashMap::new();
+        for (address, key) in comes_back.chain(claims::reservations(world, &pools, &order)) {
+            reserved.entry(address).or_insert_with(|| key.clone());
+        }
+        let mut names = HashMap::new();
+        for (name, key) in dns::claims(world, &pools, &order) {
+            names.entry(name).or_insert(key);
+        }
         for pool in pools.values() {
             deadline = earlier(deadline, pool.lacking.until);
         }

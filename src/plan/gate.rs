@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::claims;
 use super::environment::{CandidateSet, Environment, NodeIds};
 use super::load_balancer::{Served, is_slot_of};
 use super::pool::PoolView;
@@ -144,22 +145,15 @@ fn open(
                 ),
             )
         })?;
-    if let Some(selector) = &pool.namespace_selector {
-        let labels = world.namespaces.get(&key.namespace).map(|n| &n.labels);
-        let allowed = match labels {
-            Some(labels) => selector.matches(labels),
-            None => selector.matches(&std::collections::BTreeMap::new()),
-        };
-        if !allowed {
-            return Err((
-                Reason::NamespaceNotAllowed,
-                format!(
-                    "namespace {} is not selected by spec.namespaceSelector of L2AddressPool {}: \
-                     label the namespace or use another pool",
-                    key.namespace, pool.name
-                ),
-            ));
-        }
+    if !claims::admits(world, &pool, &key.namespace) {
+        return Err((
+            Reason::NamespaceNotAllowed,
+            format!(
+                "namespace {} is not selected by spec.namespaceSelector of L2AddressPool {}: \
+                 label the namespace or use another pool",
+                key.namespace, pool.name
+            ),
+        ));
     }
     pool.usable()?;
     let families = families(world, key, object, &pool)?;

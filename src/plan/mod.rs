@@ -22,6 +22,7 @@ pub(crate) mod appraisal;
 mod books;
 mod census;
 mod change;
+mod claims;
 pub(crate) mod dns;
 pub(crate) mod electorate;
 mod environment;

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::record::is_published;
 use crate::api::{Dns, L2LoadBalancer, Reason};
+use crate::plan::claims::{pool_for, staying};
 use crate::plan::pool::PoolView;
 use crate::selector::is_dns_subdomain;
-use crate::world::{Key, Stored, World};
+use crate::world::{Key, World};
 
 /// Whether a load balancer may publish the name that it asks for.
 pub(in crate::plan) type Permission = Result<(), (Reason, String)>;
@@ -30,29 +32,27 @@ pub(crate) fn is_below(hostname: &str, domains: &[String]) -> bool {
     })
 }
 
-/// Who publishes which name: two DNSEndpoints for one name would fight, so
-/// that of those whose pool allows it the oldest has it. `order` is the
-/// oldest first.
+/// Each name with each load balancer that claims it. Two DNSEndpoints for one
+/// name would fight, so that the first has it: one whose DNSEndpoint holds it
+/// already, which nobody takes from it, else the oldest that may use its pool
+/// and whose pool allows the name. `order` is the oldest first.
 pub(in crate::plan) fn claims(
     world: &World,
     pools: &BTreeMap<String, Arc<PoolView>>,
     order: &[Key],
-) -> HashMap<String, Key> {
-    let mut claims = HashMap::new();
-    for key in order {
-        let Some(Stored::Valid(lb)) = world.load_balancers.get(key) else {
-            continue;
-        };
-        let (Some(dns), Some(pool)) = (&lb.spec.dns, pools.get(&lb.spec.address_pool)) else {
-            continue;
-        };
-        if lb.metadata.deletion_timestamp.is_none() && allowed(dns, pool).is_ok() {
-            claims
-                .entry(dns.hostname.to_ascii_lowercase())
-                .or_insert_with(|| key.clone());
+) -> Vec<(String, Key)> {
+    let (mut published, mut others) = (Vec::new(), Vec::new());
+    for (key, lb) in staying(world, order) {
+        let Some(dns) = &lb.spec.dns else { continue };
+        let claim = || (dns.hostname.to_ascii_lowercase(), key.clone());
+        if is_published(world, key, &dns.hostname) {
+            published.push(claim());
+        } else if pool_for(world, pools, key, lb).is_some_and(|p| allowed(dns, p).is_ok()) {
+            others.push(claim());
         }
     }
-    claims
+    published.append(&mut others);
+    published
 }
 
 /// Judges the name that a load balancer asks for; `None` without `spec.dns`.
@@ -67,8 +67,8 @@ pub(in crate::plan) fn permission(
         Some(other) if other != key => Err((
             Reason::HostnameTaken,
             format!(
-                "{} is published for the older L2LoadBalancer {other}, and ExternalDNS takes a \
-                 name from one object: use another name, or delete that one's spec.dns",
+                "{} is published for L2LoadBalancer {other}, and ExternalDNS takes a name from \
+                 one object: use another name, or delete that one's spec.dns",
                 dns.hostname
             ),
         )),

@@ -26,6 +26,16 @@ pub(super) fn published(live: Option<&Stored<DnsEndpoint>>) -> BTreeSet<IpAddr> 
         .collect()
 }
 
+/// Whether our DNSEndpoint for a load balancer holds a name.
+pub(super) fn is_published(world: &World, key: &Key, hostname: &str) -> bool {
+    let live = world.dns_endpoints.get(key);
+    let ours = live.filter(|live| is_ours(live.metadata(), key));
+    ours.and_then(Stored::valid).is_some_and(|endpoint| {
+        let mut records = endpoint.spec.endpoints.iter();
+        records.any(|record| record.dns_name.eq_ignore_ascii_case(hostname))
+    })
+}
+
 /// Whether ExternalDNS has read what is there.
 pub(super) fn was_read(live: &Stored<DnsEndpoint>) -> bool {
     live.valid().is_some_and(|endpoint| {
