@@ -89,12 +89,12 @@ fn offered(cluster: &Cluster) -> RangeSet {
     set(&spec.addresses).minus(&set(&spec.excluded_addresses))
 }
 
-/// The oldest load balancer that names an address in `spec.addresses`.
+/// The oldest load balancer of the pool that names an address in `spec.addresses`.
 fn kept_for(cluster: &Cluster, address: IpAddr) -> Option<&Key> {
     let all = cluster.world.load_balancers.iter();
     let those = all.filter(|(_, stored)| {
-        let named = &stored.valid().unwrap().spec.addresses;
-        named.iter().any(|text| read(text) == address)
+        let spec = &stored.valid().unwrap().spec;
+        spec.address_pool == DEFAULT_POOL && spec.addresses.iter().any(|t| read(t) == address)
     });
     let oldest = those.min_by_key(|(_, stored)| stored.metadata().creation_timestamp.clone());
     oldest.map(|(key, _)| key)

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use l2lb::metallb::Capabilities;
 use l2lb::simulate::Cluster;
-use l2lb::simulate::event::{self, DEFAULT_POOL, Labelled, Occupant, Pool};
+use l2lb::simulate::event::{self, DEFAULT_POOL, Labelled, Occupant, Pool, ServiceType};
 use l2lb::world::{Key, Kind};
 use l2lb_lab::METALLB_VERSIONS;
 use proptest::prelude::*;
@@ -30,11 +30,15 @@ pub enum Event {
         ranges: u8,
         excluded: u8,
     },
+    /// A load balancer asks for every address that others name, with a pool that
+    /// does not exist.
+    Squat,
     /// A Service that is not ours has addresses, or asks for them.
     Occupy {
         service: u8,
         addresses: BTreeSet<u8>,
         asks: bool,
+        kind: ServiceType,
     },
     Vacate(u8),
     /// The application of a load balancer has ready pods on these nodes.
@@ -179,6 +183,16 @@ impl Event {
                 // Of two load balancers one is always older.
                 return vec![Other::Wait("1s".to_owned()), create];
             }
+            Self::Squat => {
+                let all = texts(&(0..NAMED).collect());
+                let mut spec = Map::new();
+                spec.insert("addressPool".to_owned(), json!("none"));
+                spec.insert("addresses".to_owned(), json!(all));
+                Other::Create(event::Order {
+                    load_balancer: "evil/squatter".to_owned(),
+                    spec,
+                })
+            }
             Self::Delete(n) => Other::Delete(key(*n).to_string()),
             Self::Wait(seconds) => Other::Wait(format!("{seconds}s")),
             Self::Pool { ranges, excluded } => Other::Pool(Pool {
@@ -189,10 +203,12 @@ impl Event {
                 service,
                 addresses,
                 asks,
+                kind,
             } => Other::Occupy(Occupant {
                 service: foreign(*service).to_string(),
                 addresses: texts(addresses),
                 asks: *asks,
+                kind: *kind,
             }),
             Self::Vacate(n) => Other::Vacate(foreign(*n).to_string()),
             Self::Endpoints(n, nodes) => Other::Endpoints(event::Endpoints {
@@ -221,6 +237,15 @@ fn order() -> impl Strategy<Value = Order> {
     )
 }
 
+fn service_type() -> impl Strategy<Value = ServiceType> {
+    prop_oneof![
+        3 => Just(ServiceType::LoadBalancer),
+        1 => Just(ServiceType::ClusterIP),
+        1 => Just(ServiceType::NodePort),
+        1 => Just(ServiceType::ExternalName),
+    ]
+}
+
 fn anything() -> impl Strategy<Value = Event> {
     let node = || 0u8..7;
     let addresses = prop::collection::btree_set(0..NAMED, 1..4);
@@ -236,8 +261,8 @@ fn anything() -> impl Strategy<Value = Event> {
         3 => (0u8..5).prop_map(Event::Delete),
         4 => prop_oneof![Just(1u32), Just(11), Just(3600), Just(90_000)].prop_map(Event::Wait),
         3 => (index(), index()).prop_map(|(ranges, excluded)| Event::Pool { ranges, excluded }),
-        3 => (0u8..3, addresses, any::<bool>()).prop_map(
-            |(service, addresses, asks)| Event::Occupy { service, addresses, asks }
+        4 => (0u8..3, addresses, any::<bool>(), service_type()).prop_map(
+            |(service, addresses, asks, kind)| Event::Occupy { service, addresses, asks, kind }
         ),
         1 => (0u8..3).prop_map(Event::Vacate),
         4 => (0u8..5, nodes).prop_map(|(n, nodes)| Event::Endpoints(n, nodes)),
@@ -260,15 +285,21 @@ pub fn history() -> impl Strategy<Value = History> {
 }
 
 impl History {
-    const BEGINNING: Event = Event::Pool {
-        ranges: 0,
-        excluded: 0,
-    };
+    /// The squatter is older than all others.
+    const BEGINNING: [Event; 2] = [
+        Event::Pool {
+            ranges: 0,
+            excluded: 0,
+        },
+        Event::Squat,
+    ];
 
     /// The cluster in which it begins.
     pub fn start(&self) -> Cluster {
         let mut cluster = bare(version(self.metallb));
-        happen(&mut cluster, &Self::BEGINNING);
+        for event in &Self::BEGINNING {
+            happen(&mut cluster, event);
+        }
         cluster
     }
 }
@@ -276,8 +307,9 @@ impl History {
 impl fmt::Debug for History {
     /// With a file for `kubectl l2lb simulate --events`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut file = Self::BEGINNING.simulated();
-        file.extend(self.events.iter().flat_map(Event::simulated));
+        let beginning = Self::BEGINNING;
+        let all = beginning.iter().chain(&self.events);
+        let file: Vec<_> = all.flat_map(Event::simulated).collect();
         let version = METALLB_VERSIONS[usize::from(self.metallb)];
         write!(
             f,
@@ -312,12 +344,20 @@ pub fn happen(cluster: &mut Cluster, event: &Event) {
         }
     }
     if let Event::Occupy {
-        service, addresses, ..
+        service,
+        addresses,
+        asks,
+        ..
     } = event
     {
         // The judges go by what the world says.
-        let held: BTreeSet<IpAddr> = addresses.iter().map(|n| address(*n)).collect();
+        let named: BTreeSet<IpAddr> = addresses.iter().map(|n| address(*n)).collect();
+        let (held, asked) = if *asks {
+            (BTreeSet::new(), named)
+        } else {
+            (named, BTreeSet::new())
+        };
         let seen = &cluster.world.foreign_services[&foreign(*service)];
-        assert_eq!(seen.addresses, held);
+        assert_eq!((&seen.addresses, &seen.asked), (&held, &asked));
     }
 }

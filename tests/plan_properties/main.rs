@@ -11,8 +11,9 @@ mod events;
 mod slots;
 
 use jiff::SignedDuration;
-use l2lb::plan::{Planner, plan};
+use l2lb::plan::{Plan, Planner, plan};
 use l2lb::simulate::{Cluster, METALLB_VERSIONS};
+use l2lb::world::{Kind, ObjectRef};
 use proptest::prelude::*;
 
 use announcers::{somebody_announces, standbys_stand_by};
@@ -34,6 +35,19 @@ fn no_harm_is_done(cluster: &Cluster) {
     assert_eq!(cluster.trespasses, vec![]);
 }
 
+/// What a Service that is not ours merely asks for, of whatever type it is, moves
+/// no address and withholds none: the plan is the same without it.
+fn wishes_change_nothing(cluster: &Cluster, planned: &Plan) {
+    let mut world = cluster.world.clone();
+    for (key, service) in &cluster.world.foreign_services {
+        if service.addresses.is_empty() {
+            let (kind, key) = (Kind::Service, key.clone());
+            world.forget(&ObjectRef { kind, key });
+        }
+    }
+    assert_eq!(plan(&world).changes, planned.changes);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
@@ -52,6 +66,7 @@ proptest! {
             prop_assert_eq!(&fresh.changes, &remembered.changes);
             prop_assert_eq!(&fresh.events, &remembered.events);
             prop_assert_eq!(fresh.next_deadline, remembered.next_deadline);
+            wishes_change_nothing(&cluster, &fresh);
 
             settle(&mut cluster, &mut planner)?;
             let upgraded = matches!(event, Event::Definitions(_));

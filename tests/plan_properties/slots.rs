@@ -19,7 +19,9 @@ pub fn is_balancer_node(cluster: &Cluster, load_balancer: &Key, node: &str) -> b
 /// Promise 2: each balancer node is home to one slot of each load balancer. The
 /// pool is large enough for all of them. What is not so, if anything.
 pub fn wrong_homes(cluster: &Cluster) -> Option<String> {
-    for (key, lb) in &cluster.world.load_balancers {
+    let pool = |name: &str| cluster.world.pools.contains_key(name);
+    let all = cluster.world.load_balancers.iter();
+    for (key, lb) in all.filter(|(_, lb)| pool(&lb.valid().unwrap().spec.address_pool)) {
         let nodes = cluster.world.nodes.keys().map(String::as_str);
         let eligible: BTreeSet<&str> = nodes
             .filter(|node| is_balancer_node(cluster, key, node))
