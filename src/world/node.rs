@@ -52,7 +52,11 @@ impl Node {
         let transition = ["Ready", "NetworkUnavailable"]
             .iter()
             .filter_map(|kind| condition(kind)?.last_transition_time.as_ref().map(|t| t.0))
-            .max();
+            .max()
+            // The kubelet writes it by its own clock. When that is ahead, it
+            // changed when it was seen to; otherwise it would be waited for.
+            .filter(|at| *at <= now || previous.is_none())
+            .map(|at| at.min(now));
         let mut read = Self {
             name: node.metadata.name.clone().unwrap_or_default(),
             labels: node.metadata.labels.clone().unwrap_or_default(),
@@ -109,5 +113,41 @@ impl Node {
     /// Whether it carries Kubernetes' label against use by load balancers.
     pub fn is_excluded(&self) -> bool {
         self.labels.contains_key(names::EXCLUDE_NODE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn node(ready: &str, since: &str, label: &str) -> KubeNode {
+        serde_json::from_value(json!({
+            "metadata": {"name": "a", "labels": {"some": label}},
+            "status": {"conditions": [
+                {"type": "Ready", "status": ready, "lastTransitionTime": since}]},
+        }))
+        .unwrap()
+    }
+
+    /// The clock of its machine was eight hours ahead when it came back.
+    #[test]
+    fn a_clock_that_is_ahead_is_not_waited_for() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let later = |seconds| now + jiff::SignedDuration::from_secs(seconds);
+        let lost = Node::read(&node("False", "2025-12-31T23:59:00Z", "x"), None, now);
+        assert_eq!(lost.since, Some(later(-60)));
+        let ahead = |label| node("True", "2026-01-01T08:00:00Z", label);
+        let back = Node::read(&ahead("x"), Some(&lost), later(1));
+        assert_eq!(back.since, Some(later(1)));
+        let again = Node::read(&ahead("y"), Some(&back), later(9));
+        assert_eq!(again.since, Some(later(1)));
+        // By a controller that has just started.
+        let first = Node::read(&ahead("x"), None, later(20));
+        assert_eq!(first.since, Some(later(20)));
+        // When the clock was set right it says so itself.
+        let right = node("True", "2026-01-01T00:00:30Z", "y");
+        let right = Node::read(&right, Some(&again), later(40));
+        assert_eq!(right.since, Some(later(30)));
     }
 }

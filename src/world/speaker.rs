@@ -75,6 +75,9 @@ impl Speaker {
             .and_then(|s| s.state.as_ref()?.running.as_ref()?.started_at.as_ref())
             .or(status.and_then(|s| s.start_time.as_ref()))
             .map(|t| t.0);
+        // By the node's own clock, which may be ahead.
+        let before = previous.and_then(|before| before.started);
+        let started = started.map(|at| if at > now { before.unwrap_or(now) } else { at });
         let since = match previous {
             Some(before) if before.running == running => before.since.max(started),
             Some(_) => Some(now),
