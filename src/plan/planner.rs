@@ -14,7 +14,7 @@ use super::load_balancer::earlier;
 use super::metallb_changes::PoolObjects;
 use super::metallb_objects::InUse;
 use super::one::plan_load_balancer;
-use super::pool::PoolView;
+use super::pool::{PoolView, is_ours};
 use super::{
     Change, LoadBalancerPlan, Plan, PoolPlan, SlotPlan, Stage, dns, metallb_objects, pool_status,
     service_changes,
@@ -23,7 +23,7 @@ use crate::address::{AddressRange, RangeSet};
 use crate::api::{FamilyCount, names};
 use crate::external_dns::Availability;
 use crate::metallb::Capabilities;
-use crate::world::{Child, Evenness, Key, World};
+use crate::world::{Child, Evenness, Key, Stored, World};
 
 /// Makes plans, and remembers what did not change since the last one. A plan
 /// is the same with and without that memory.
@@ -240,7 +240,7 @@ impl Planner {
             pool_status::count_others(world, view, &unplanned, &mut held);
             let in_use = InUse {
                 addresses: &outside,
-                by: namespaces_with(plan, view, &unplanned),
+                by: namespaces_with(world, plan, view, &unplanned),
                 own: &own,
                 served: users_of(world, name),
             };
@@ -296,15 +296,28 @@ fn unplanned<'a>(world: &'a World, plan: &Plan) -> Vec<&'a Child> {
 }
 
 /// The namespaces whose Services have addresses of a pool, or will, where that
-/// matters.
+/// matters. One that is listed stays while it may use the pool anyway: MetalLB takes
+/// every change of a pool for a new configuration.
 fn namespaces_with<'a>(
+    world: &'a World,
     plan: &'a Plan,
     view: &PoolView,
     unplanned: &[&'a Child],
 ) -> BTreeSet<&'a str> {
-    if view.namespace_selector.is_none() {
+    let Some(selector) = &view.namespace_selector else {
         return BTreeSet::new();
-    }
+    };
+    let listed = world
+        .ip_address_pools
+        .get(&names::ip_address_pool_name(&view.name))
+        .and_then(Stored::valid)
+        .filter(|pool| is_ours(&pool.metadata, &view.name))
+        .and_then(|pool| pool.spec.service_allocation.as_ref())
+        .map_or(&[][..], |allocation| &allocation.namespaces);
+    let listed = listed.iter().map(String::as_str).filter(|name| {
+        let namespace = world.namespaces.get(*name);
+        namespace.is_some_and(|n| selector.matches(&n.labels))
+    });
     let planned = plan.load_balancers.iter().filter(|(_, planned)| {
         planned.pool.as_ref() == Some(&view.name) && !planned.slots.is_empty()
     });
@@ -312,6 +325,7 @@ fn namespaces_with<'a>(
     planned
         .map(|(key, _)| key.namespace.as_str())
         .chain(others.map(|c| c.key.namespace.as_str()))
+        .chain(listed)
         .collect()
 }
 

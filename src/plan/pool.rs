@@ -257,6 +257,7 @@ pub(super) fn read_all(world: &World) -> Vec<PoolView> {
                 error, metadata, ..
             } => {
                 let mut view = blank(name, metadata.generation, metadata.uid.clone());
+                view.terminating = metadata.deletion_timestamp.is_some();
                 view.accepted = Verdict::fails(
                     ConditionType::Accepted,
                     Reason::Unreadable,
@@ -409,3 +410,6 @@ pub(crate) fn owned_pool(
     (labels.get(names::MANAGED_BY)? == names::MANAGED_BY_VALUE)
         .then(|| labels.get(names::POOL).map(String::as_str))?
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,10 +26,37 @@ pub(super) fn judge_pool(
     usable: &RangeSet,
     taken: &[(String, RangeSet)],
 ) -> Result<(), (Reason, String)> {
-    if let Some(message) = overlaps(world, name, all, usable, taken).into_iter().next() {
+    let found = overlaps(world, name, all, usable, taken).into_iter().next();
+    if let Some(message) = found.or_else(|| takes(world, name, usable, taken)) {
         return Err((Reason::AddressOverlap, message));
     }
     bgp::judge(world, name, usable)
+}
+
+/// What a pool would take from a younger one of ours, as a sentence: the older
+/// one stands where two overlap, but not when it grows over what MetalLB has from
+/// the younger one already.
+fn takes(
+    world: &World,
+    name: &str,
+    usable: &RangeSet,
+    taken: &[(String, RangeSet)],
+) -> Option<String> {
+    let pools = world.ip_address_pools.values().filter_map(Stored::valid);
+    let pools = pools.filter_map(|pool| Some((owned_pool(&pool.metadata)?, &pool.spec)));
+    let (own, others): (Vec<_>, Vec<_>) = pools.partition(|(owner, _)| *owner == name);
+    let fresh = own.iter().fold(usable.clone(), |rest, (_, spec)| {
+        rest.minus(&metallb_ranges(spec))
+    });
+    let mut younger = others.into_iter().filter(|(other, _)| {
+        world.pools.contains_key(*other) && taken.iter().all(|(older, _)| older != other)
+    });
+    younger.find_map(|(other, spec)| {
+        let range = metallb_ranges(spec).overlap(&fresh)?;
+        Some(format!(
+            "{range} was in L2AddressPool {other} first: take it out of one of them"
+        ))
+    })
 }
 
 /// Everything that the addresses of a pool overlap, as sentences.
