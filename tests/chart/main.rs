@@ -1,6 +1,7 @@
 //! The Helm chart: what it renders, and its life in a real cluster, in which what
 //! the documentation has people say to kubectl is said to it.
 
+mod certificates;
 mod life;
 mod manifests;
 // Of the pages only the commands are wanted here.
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
             .to_vec(),
         ..LabConfig::api_only()
     };
-    harness::run(vec![
+    let mut trials = vec![
         harness::trial("manifests", manifests, manifests::are_valid),
         harness::trial("life", life::config(), |lab| async move {
             // On a thread of its own: its async closures are not Send.
@@ -32,5 +33,14 @@ fn main() -> ExitCode {
             tokio::task::spawn_blocking(move || here.block_on(life::run(lab))).await?
         })
         .timeout(Duration::from_secs(660)),
-    ])
+    ];
+    // cert-manager takes minutes to build.
+    if harness::is_matrix() {
+        trials.push(harness::trial(
+            "certificates_by_cert_manager",
+            certificates::config(),
+            certificates::by_cert_manager,
+        ));
+    }
+    harness::run(trials)
 }

@@ -16,7 +16,7 @@
 //! output is shown if it fails, with the last lines of every log of its lab;
 //! set `L2LB_LAB_SHOW=1` to see it as it comes. `L2LB_TEST_METALLB` names the
 //! versions of MetalLB for trials that are made for several: `all`, or some by
-//! commas.
+//! commas. With `L2LB_TEST_MATRIX` there are trials that take long to prepare.
 
 use std::future::Future;
 use std::io::Read;
@@ -44,6 +44,9 @@ const LAST_WORDS: Duration = Duration::from_secs(20);
 /// Names the versions of MetalLB that trials are made for, by commas, or `all`.
 const VERSIONS: &str = "L2LB_TEST_METALLB";
 
+/// See [`is_matrix`].
+const MATRIX: &str = "L2LB_TEST_MATRIX";
+
 /// The versions of MetalLB to test with: those that `L2LB_TEST_METALLB` names,
 /// else the usual ones.
 pub fn metallb_versions(usual: &[&str]) -> Vec<String> {
@@ -53,6 +56,11 @@ pub fn metallb_versions(usual: &[&str]) -> Vec<String> {
         "all" => owned(&crate::METALLB_VERSIONS),
         list => list.split(',').map(|v| v.trim().to_owned()).collect(),
     }
+}
+
+/// Whether trials that `make test` leaves out run, too: `L2LB_TEST_MATRIX` is set.
+pub fn is_matrix() -> bool {
+    std::env::var_os(MATRIX).is_some()
 }
 
 /// The name of a trial on one version of MetalLB.
