@@ -63,6 +63,11 @@ pub fn definition(kind: Kind) -> Option<String> {
         .then(|| format!("{}.{}", resource.plural, resource.group))
 }
 
+/// Whether there is no Kubernetes without the kind.
+pub fn is_always_served(kind: Kind) -> bool {
+    matches!(kind, Kind::Node | Kind::Namespace | Kind::Service)
+}
+
 /// Whether the kind is one of this project.
 pub fn is_ours(kind: Kind) -> bool {
     matches!(kind, Kind::AddressPool | Kind::LoadBalancer)

@@ -146,6 +146,10 @@ impl View {
             }
             return;
         }
+        // Something in front of the API server answers for it.
+        if resource::is_always_served(kind) {
+            return;
+        }
         // Defined and not served: the API server is starting, or was just told.
         if resource::definition(kind).is_some() && !self.is_undefined(kind) {
             return;

@@ -246,6 +246,9 @@ fn kinds_of_metallb_come_and_go_and_ours_are_waited_for() {
     view.hear(News::NotServed(Kind::Pod));
     view.hear(News::NotServed(Kind::Event));
     view.hear(News::NotServed(Kind::EndpointSlice));
+    // There is no cluster without it: something else has answered.
+    view.hear(News::NotServed(Kind::Service));
+    assert!(view.missing().contains(&"Service"));
     for kind in [
         Kind::Node,
         Kind::Namespace,
