@@ -127,7 +127,8 @@ fn failed(change: &Change, status: StatusCode, body: &[u8]) -> Answer {
         404 => Answer::Outdated(message),
         409 if creating => taken(&change.object, &message),
         409 => Answer::Outdated(message),
-        401 | 408 | 429 | 503 => Answer::Unavailable(message),
+        // A webhook or a policy may give its refusal any code.
+        401 | 408 | 429 | 503 if !is_final(&message) => Answer::Unavailable(message),
         // Something between us and the API server.
         502 => Answer::Lost(message),
         500..=599 if !is_final(&message) => Answer::Overdue(message),
@@ -135,11 +136,16 @@ fn failed(change: &Change, status: StatusCode, body: &[u8]) -> Answer {
     }
 }
 
-/// Internal errors that would come again: an admission webhook that does not
-/// answer, and a stored object that does not fit its definition. Others may
-/// be a store that was slow.
+/// What would come again, and to this object alone: an admission webhook that
+/// does not answer or that denies it, a policy that does, and a stored object that
+/// does not fit its definition. Others may be a store that was slow.
 fn is_final(message: &str) -> bool {
-    message.contains("webhook") || message.contains("failed to create typed")
+    let signs = [
+        "webhook",
+        "ValidatingAdmissionPolicy",
+        "failed to create typed",
+    ];
+    signs.iter().any(|sign| message.contains(sign))
 }
 
 /// The refusal of a creation because the name is in use.

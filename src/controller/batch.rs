@@ -19,6 +19,8 @@ pub struct Batch {
     undone: BTreeSet<ObjectRef>,
     overdue: usize,
     outage: bool,
+    /// Writes that were done.
+    pub done: usize,
     /// Changes that were left out because what they need could not be written.
     pub skipped: usize,
 }
@@ -62,6 +64,7 @@ impl Batch {
     pub fn answered(&mut self, change: &Change, answer: &Answer) {
         if answer.is_success() {
             self.overdue = 0;
+            self.done += 1;
             return;
         }
         self.undone.insert(change.object.clone());

@@ -51,6 +51,9 @@ impl Default for Pace {
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// The longest wait after an outage of the API server.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// The longest wait after rounds of which all was refused. Each object has its own
+/// patience; this is for what would get round that.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// While there is something to write, what there is is counted this often.
 const CENSUS: Duration = Duration::from_secs(1);
 /// How long a question that was not answered is left alone.
@@ -65,7 +68,8 @@ pub struct Loop {
     /// The world's revision that the last plan found nothing to do for.
     at_rest: Option<u64>,
     deadline: Option<Timestamp>,
-    outages: u32,
+    /// Rounds in a row in which nothing was written.
+    fruitless: u32,
     waiting_for: Vec<&'static str>,
     /// When what there is was counted last.
     counted: Option<Instant>,
@@ -89,6 +93,16 @@ pub struct Parts {
     pub pace: Pace,
 }
 
+/// What became of a round.
+enum Written {
+    /// At least one write was done.
+    Something,
+    /// All were refused, or their objects had changed.
+    Nothing,
+    /// The API server does not answer.
+    Outage,
+}
+
 /// Why gathering news ended.
 enum Gathered {
     News,
@@ -106,7 +120,7 @@ impl Loop {
             parts,
             at_rest: None,
             deadline: None,
-            outages: 0,
+            fruitless: 0,
             waiting_for: Vec::new(),
             counted: None,
         }
@@ -162,16 +176,20 @@ impl Loop {
             self.deadline = self
                 .deadline
                 .map(|d| d.max(now + jiff::SignedDuration::from_millis(100)));
-            self.outages = 0;
+            self.fruitless = 0;
             return self.next_wake();
         }
         self.at_rest = None;
-        if self.write(round).await {
-            self.outages = 0;
-            return Some(Instant::now());
-        }
-        let wait = Duration::from_millis(250 << self.outages.min(6)).min(LONGEST_WAIT);
-        self.outages += 1;
+        let (step, longest) = match self.write(round).await {
+            Written::Something => {
+                self.fruitless = 0;
+                return Some(Instant::now());
+            }
+            Written::Nothing => (Duration::from_millis(50), LONGEST_PAUSE),
+            Written::Outage => (Duration::from_millis(250), LONGEST_WAIT),
+        };
+        let wait = (step * (1 << self.fruitless.min(8))).min(longest);
+        self.fruitless += 1;
         Some(Instant::now() + wait)
     }
 
@@ -277,9 +295,8 @@ impl Loop {
         round
     }
 
-    /// Writes a round, taking in news meanwhile; `false` when the API server
-    /// does not answer.
-    async fn write(&mut self, round: Round) -> bool {
+    /// Writes a round, taking in news meanwhile.
+    async fn write(&mut self, round: Round) -> Written {
         let pace = self.parts.pace;
         let mut batch = Batch::new(round.changes);
         let started = Instant::now();
@@ -333,6 +350,10 @@ impl Loop {
             }
         }
         self.beat();
-        !batch.is_outage()
+        match batch.is_outage() {
+            true => Written::Outage,
+            false if batch.done == 0 => Written::Nothing,
+            false => Written::Something,
+        }
     }
 }

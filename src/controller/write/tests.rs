@@ -179,6 +179,13 @@ async fn refusals_carry_the_servers_sentence() {
         (422, "spec.ports: Required value"),
         (404, "namespaces \"shop\" not found"),
         (500, "failed calling webhook \"x\": connection refused"),
+        // A webhook and a policy choose the code themselves.
+        (429, "admission webhook \"x\" denied the request: slowly"),
+        (503, "admission webhook \"x\" denied the request: closed"),
+        (
+            401,
+            "ValidatingAdmissionPolicy 'x' with binding 'y' denied request: who",
+        ),
     ] {
         let (answer, _) = once(Action::Create(body().into()), code, failure(code, message)).await;
         assert!(matches!(answer, Answer::Refused(_)), "{code}: {answer:?}");
