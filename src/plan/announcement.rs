@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::environment::{Environment, Member, Standing};
 use super::inference;
-use super::load_balancer::Served;
+use super::load_balancer::{Served, class};
 use crate::api::{Reason, names};
 use crate::metallb::election;
 use crate::world::{Child, HANDOVER, Key, SpeakerState, World};
@@ -187,8 +187,7 @@ fn goes_by_hash(
 /// Why MetalLB does not give a Service its addresses, where it can be told:
 /// no speaker that runs serves its class.
 pub(super) fn other_class(world: &World, served: &Served) -> Option<String> {
-    let own = served.object.spec.service.load_balancer_class.as_deref();
-    let class = own.unwrap_or(&served.pool.load_balancer_class);
+    let class = class(world, served);
     let classes = world.served_classes();
     if classes.is_empty() || classes.contains(&class) {
         return None;

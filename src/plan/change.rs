@@ -47,6 +47,8 @@ enum Form {
         template: Arc<ServiceTemplate>,
         slot: Box<SlotPlan>,
         version: Option<String>,
+        /// Only the labels that say where it belongs.
+        steering: bool,
     },
 }
 
@@ -61,6 +63,22 @@ impl Body {
             template: Arc::clone(template),
             slot: Box::new(slot.clone()),
             version,
+            steering: false,
+        })
+    }
+
+    /// The part of a slot's Service that says where it belongs, for the one
+    /// with this resource version.
+    pub(super) fn steering(
+        template: &Arc<ServiceTemplate>,
+        slot: &SlotPlan,
+        version: Option<String>,
+    ) -> Self {
+        Self(Form::Service {
+            template: Arc::clone(template),
+            slot: Box::new(slot.clone()),
+            version,
+            steering: true,
         })
     }
 
@@ -80,8 +98,13 @@ impl Body {
                 template,
                 slot,
                 version,
+                steering,
             } => {
-                let mut value = json!(template.service(slot));
+                let mut value = if *steering {
+                    template.steering(slot)
+                } else {
+                    json!(template.service(slot))
+                };
                 if let Some(version) = version {
                     value["metadata"]["resourceVersion"] = json!(version);
                 }
@@ -107,7 +130,8 @@ pub enum Action {
     /// version that the plan was made for.
     Apply(Body),
     /// JSON merge patch of our object, also at that resource version: for a
-    /// list in which server-side apply would leave what somebody else added.
+    /// list in which server-side apply would leave what somebody else added,
+    /// and for a Service whose spec cannot be written.
     Patch(Body),
     /// Server-side apply of the status subresource. The body carries the UID
     /// and the resource version that the plan was made for.
@@ -125,8 +149,8 @@ impl Action {
     /// The slot that it makes or changes, if it is one.
     pub fn slot(&self) -> Option<&SlotPlan> {
         match self {
-            Self::Create(body) | Self::Apply(body) => body.slot(),
-            Self::Patch(_) | Self::ApplyStatus(_) | Self::Delete { .. } => None,
+            Self::Create(body) | Self::Apply(body) | Self::Patch(body) => body.slot(),
+            Self::ApplyStatus(_) | Self::Delete { .. } => None,
         }
     }
 

@@ -43,7 +43,7 @@ pub(super) fn plan_load_balancer(
                 &served.object,
                 key,
                 &served.pool.name,
-                &served.pool.load_balancer_class,
+                load_balancer::class(world, served),
                 &served.set.id,
                 &served.families,
                 world.needs_old_annotations(),

@@ -48,6 +48,20 @@ fn deletion(child: &Child, cause: Cause) -> Change {
     }
 }
 
+/// Whether the API server refused to write a Service. One field that it finds
+/// wrong must not keep the address of that Service from moving.
+fn cannot_be_written(world: &World, child: &Child) -> bool {
+    if world.refusals.is_empty() {
+        return false;
+    }
+    let object = ObjectRef {
+        kind: Kind::Service,
+        key: child.key.clone(),
+    };
+    let refusal = world.refusals.get(&object);
+    refusal.is_some_and(|refusal| !refusal.reverted)
+}
+
 /// `waiting` are the numbers of slots whose pools come first.
 pub(super) fn write_services(
     world: &World,
@@ -73,11 +87,21 @@ pub(super) fn write_services(
     let mut as_wanted = None;
     for slot in plan.slots.iter().filter(|s| !waiting.contains(&s.number)) {
         let child = children.get(&slot.number).map(|c| &**c);
+        let steers = child
+            .filter(|child| slot.keeps_families || cannot_be_written(world, child))
+            .and_then(|child| template.steers(slot, child));
         let mut needs = Vec::new();
-        let (cause, action, content) = match child {
+        let (cause, action, content) = match (child, steers) {
             // It is going; its name is free when it is gone.
-            Some(child) if child.terminating => continue,
-            Some(child) => {
+            (Some(child), _) if child.terminating => continue,
+            (Some(child), Some(cause)) => {
+                let version = child.service.metadata.resource_version.clone();
+                let body = Body::steering(template, slot, version);
+                needs = needs::of_service(world, template, slot, Some(child));
+                (cause, Action::Patch(body), template.course(slot))
+            }
+            (Some(_), None) if slot.keeps_families => continue,
+            (Some(child), None) => {
                 let alike = as_wanted == Some(child.common);
                 let difference = template.difference(slot, child, alike);
                 if alike && difference.is_none() {
@@ -102,9 +126,9 @@ pub(super) fn write_services(
                     continue;
                 }
             }
-            None if terminating => continue,
-            None if matches!(slot.blocked, Some((Reason::NameTaken, _))) => continue,
-            None => {
+            (None, _) if terminating => continue,
+            (None, _) if matches!(slot.blocked, Some((Reason::NameTaken, _))) => continue,
+            (None, _) => {
                 let body = Body::service(template, slot, None);
                 needs = needs::of_service(world, template, slot, None);
                 (Cause::New, Action::Create(body), template.content(slot))

@@ -53,6 +53,18 @@ fn has_dns(status: &L2LoadBalancerStatus) -> bool {
     status.conditions.iter().any(|c| c.type_ == kind)
 }
 
+/// A status without the times of its conditions.
+fn timeless(status: &Value) -> Value {
+    let mut said = status.clone();
+    let conditions = said.get_mut("conditions").and_then(Value::as_array_mut);
+    for condition in conditions.into_iter().flatten() {
+        if let Some(condition) = condition.as_object_mut() {
+            condition.remove("lastTransitionTime");
+        }
+    }
+    said
+}
+
 /// The write of a status, for the state of the object that it was planned
 /// from. A write that comes late, from a leader that is no more, would say
 /// what is no longer so, of another object of that name even: by the resource
@@ -73,8 +85,9 @@ pub(super) fn status_change(
     if !key.namespace.is_empty() {
         body["metadata"]["namespace"] = json!(key.namespace);
     }
-    // The same words for another state are no other content.
-    let content = writing::content_of(&body);
+    // The same words for another state, or since another moment, are no other
+    // content: what is refused is not tried at once for that.
+    let content = writing::content_of(&timeless(status));
     let meta = meta.map(|m| (m.uid.as_ref(), m.resource_version.as_ref()));
     if let Some((Some(uid), _)) = meta {
         body["metadata"]["uid"] = json!(uid);

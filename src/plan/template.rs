@@ -33,7 +33,7 @@ impl ServiceTemplate {
         load_balancer: &L2LoadBalancer,
         key: &Key,
         pool: &str,
-        pool_class: &str,
+        class: &str,
         candidates: &str,
         families: &[Family],
         old_annotations: bool,
@@ -51,10 +51,6 @@ impl ServiceTemplate {
         if wanted.is_local() {
             labels.insert(names::TRAFFIC_POLICY.to_owned(), "Local".to_owned());
         }
-        let class = wanted
-            .load_balancer_class
-            .clone()
-            .or_else(|| (!pool_class.is_empty()).then(|| pool_class.to_owned()));
         let spec = ServiceSpec {
             type_: Some("LoadBalancer".to_owned()),
             selector: Some(wanted.selector.clone()),
@@ -92,7 +88,7 @@ impl ServiceTemplate {
             ),
             allocate_load_balancer_node_ports: Some(wanted.allocate_load_balancer_node_ports),
             publish_not_ready_addresses: wanted.publish_not_ready_addresses.then_some(true),
-            load_balancer_class: class,
+            load_balancer_class: (!class.is_empty()).then(|| class.to_owned()),
             ..ServiceSpec::default()
         };
         let mut template = Self {
@@ -165,7 +161,8 @@ impl ServiceTemplate {
         let mut hasher = DefaultHasher::new();
         self.annotations.get(names::TEMPLATE).hash(&mut hasher);
         (slot.number, &slot.home, &slot.pin, &slot.addresses).hash(&mut hasher);
-        (&slot.address_pool, slot.retire_at).hash(&mut hasher);
+        // A time that is taken anew with each attempt would make each another one.
+        (&slot.address_pool, slot.retire_at.is_some()).hash(&mut hasher);
         hasher.finish()
     }
 
@@ -197,15 +194,38 @@ impl ServiceTemplate {
         }
     }
 
+    /// A digest of what [`steering`](Self::steering) writes.
+    pub fn course(&self, slot: &SlotPlan) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        ("steering", &slot.home, &slot.pin, self.candidates()).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// What takes the addresses of an existing Service to where they belong and
+    /// leaves its spec as it is: a merge patch of the labels that MetalLB's
+    /// advertisements select by.
+    pub fn steering(&self, slot: &SlotPlan) -> Value {
+        json!({"metadata": {"labels": {
+            names::HOME: slot.home,
+            names::PIN: slot.pin,
+            names::CANDIDATES: self.candidates(),
+        }}})
+    }
+
+    /// Why a Service must be steered, if it must.
+    pub fn steers(&self, slot: &SlotPlan, child: &Child) -> Option<Cause> {
+        let labels = child.service.metadata.labels.as_ref();
+        let candidates = labels.and_then(|l| l.get(names::CANDIDATES));
+        let same_set = candidates.is_some_and(|c| c == self.candidates());
+        turn(slot, child).or_else(|| (!same_set).then_some(Cause::Spec))
+    }
+
     /// Why the Service that exists must be written again, if it must: every
     /// field that is wanted is compared, and whatever others added is left.
     /// `alike` says that a sibling with the same [`Child::common`] is as wanted.
     pub fn difference(&self, slot: &SlotPlan, child: &Child, alike: bool) -> Option<Cause> {
-        if slot.home[..] != child.home {
-            return Some(Cause::Home);
-        }
-        if slot.pin[..] != child.pin {
-            return Some(slot.steered);
+        if let Some(cause) = turn(slot, child) {
+            return Some(cause);
         }
         if slot.retire_at != child.retire_at {
             return Some(Cause::Retirement);
@@ -295,6 +315,14 @@ pub(super) fn has_addresses(slot: &SlotPlan, child: &Child) -> bool {
     child.address_pool.as_ref() == Some(&slot.address_pool)
         && slot.addresses.len() == child.addresses.len()
         && slot.addresses.iter().all(|a| child.addresses.contains(a))
+}
+
+/// Why a Service belongs elsewhere than it is, if it does.
+fn turn(slot: &SlotPlan, child: &Child) -> Option<Cause> {
+    if slot.home[..] != child.home {
+        return Some(Cause::Home);
+    }
+    (slot.pin[..] != child.pin).then_some(slot.steered)
 }
 
 fn join(addresses: &[IpAddr]) -> String {

@@ -33,7 +33,7 @@ impl Cluster {
                     return;
                 };
                 let mut service = serde_json::json!(child.service);
-                service["spec"]["ports"] = body.to_json()["spec"]["ports"].clone();
+                json_patch::merge(&mut service, &body.to_json());
                 let _ = self.put(change.object.kind, service);
             }
             Action::Create(body) | Action::Apply(body) => {

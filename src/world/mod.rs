@@ -199,6 +199,8 @@ pub struct Refusal {
     pub attempts: u32,
     /// Digest of the content that was refused.
     pub content: u64,
+    /// It was done, and somebody else changed it back, again and again.
+    pub reverted: bool,
 }
 
 /// What an operator sets for the whole controller.

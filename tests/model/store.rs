@@ -194,7 +194,7 @@ impl Store {
                     Answer::Outdated("conflict".to_owned())
                 }
                 Some(mut live) => {
-                    live["spec"]["ports"] = body.to_json()["spec"]["ports"].clone();
+                    json_patch::merge(&mut live, &body.to_json());
                     self.commit(object, live);
                     self.stored(object)
                 }

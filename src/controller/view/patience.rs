@@ -81,8 +81,14 @@ impl View {
     /// A write was done.
     pub(super) fn accepted(&mut self, change: &Change, now: Timestamp) {
         let object = &change.object;
-        self.world.clear_refusal(object);
-        self.patience.refused.remove(object);
+        // A Service is steered while its spec cannot be written, which that leaves
+        // as it was.
+        let steers = matches!(&change.action, Action::Patch(body) if body.slot().is_some());
+        let refusal = self.world.refusals.get(object);
+        if !steers || refusal.is_some_and(|r| r.content == change.content) {
+            self.world.clear_refusal(object);
+            self.patience.refused.remove(object);
+        }
         if matches!(change.action, Action::Delete { .. }) {
             return;
         }
@@ -112,6 +118,7 @@ impl View {
                     retry_at,
                     attempts: count,
                     content: change.content,
+                    reverted: true,
                 },
             );
         }
@@ -133,6 +140,7 @@ impl View {
             retry_at,
             attempts,
             content: change.content,
+            reverted: false,
         };
         self.world.refuse(object.clone(), refusal);
     }

@@ -151,6 +151,7 @@ fn refusals_are_counted_by_kind() {
         retry_at: cluster.world.now,
         attempts: 1,
         content: 0,
+        reverted: false,
     };
     cluster.world.refuse(object, refusal);
     let census = taken(&cluster);

@@ -83,6 +83,9 @@ pub struct SlotPlan {
     pub message: Option<String>,
     /// Why it is not announced by its home, where that is more than the phase says.
     pub reason: Option<Reason>,
+    /// There is no address of a family that its Service has not got yet. Asking
+    /// for that family would take away the address that it has.
+    pub keeps_families: bool,
     /// Its Service cannot be made: why.
     pub blocked: Option<(Reason, String)>,
 }
@@ -217,6 +220,7 @@ fn finish(
         }
     };
     let mut blocked = None;
+    let mut keeps_families = false;
     let addresses = if draft.child.is_none() && world.foreign_services.contains_key(key) {
         blocked = Some((
             Reason::NameTaken,
@@ -230,6 +234,7 @@ fn finish(
             Err(families) => {
                 let family = families.first().copied().unwrap_or(Family::IPv4);
                 let in_use = books.in_use(&served.pool, family);
+                keeps_families = child.is_some_and(|child| is_new_to(child, &families));
                 result.unmet.push(Unmet {
                     node: display_name(environment, &draft.home),
                     families,
@@ -324,6 +329,7 @@ fn finish(
         phase: SlotPhase::Pending,
         message: None,
         reason: None,
+        keeps_families,
         blocked,
     };
     if let Some(child) = child.filter(|_| slot.pin == slot.home) {
@@ -334,6 +340,29 @@ fn finish(
     slot.reason = slot.reason.or_else(|| podless(set, &slot, nodes));
     describe(&mut slot, world, environment, served, &result.held);
     Some(slot)
+}
+
+/// Whether one of the families is none of a Service's, as it is.
+fn is_new_to(child: &Child, families: &[Family]) -> bool {
+    let has = child.service.spec.as_ref();
+    let has = has.and_then(|spec| spec.ip_families.as_deref());
+    has.is_some_and(|has| families.iter().any(|f| has.iter().all(|h| h != f.as_str())))
+}
+
+/// The class of the Services of a load balancer; empty if they have none. A Service
+/// that exists keeps its own, as it cannot be changed, whatever the pool says now.
+pub(super) fn class<'a>(world: &'a World, served: &'a Served) -> &'a str {
+    let uid = served.object.metadata.uid.as_ref();
+    let children = world.children.get(&served.key);
+    let stays = children
+        .into_iter()
+        .flat_map(|slots| slots.values())
+        .find(|c| !c.terminating && is_slot_of(world, c, uid, &served.pool.name));
+    if let Some(spec) = stays.and_then(|child| child.service.spec.as_ref()) {
+        return spec.load_balancer_class.as_deref().unwrap_or_default();
+    }
+    let own = served.object.spec.service.load_balancer_class.as_deref();
+    own.unwrap_or(&served.pool.load_balancer_class)
 }
 
 /// Whether pods are the reason why a slot is not where it should be: its home
@@ -384,6 +413,7 @@ pub(super) fn frozen(world: &World, environment: &Environment, key: &Key) -> Slo
             phase: SlotPhase::Pending,
             message: None,
             reason: None,
+            keeps_families: false,
             blocked: None,
         };
         super::status::describe_frozen(&mut slot, environment);

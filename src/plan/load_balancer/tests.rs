@@ -1,4 +1,5 @@
 mod local;
+mod steering;
 
 use super::*;
 use crate::metallb::Capabilities;

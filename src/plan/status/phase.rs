@@ -39,6 +39,11 @@ pub(in crate::plan) fn describe(
     }
     if let Some(at) = slot.retire_at {
         slot.phase = SlotPhase::Retiring;
+        // The time is not on the Service while that is refused: with each plan
+        // it would be another one.
+        if slot.blocked.is_some() {
+            return;
+        }
         slot.message = Some(format!(
             "node {home} has left; {} is kept until {at} unless a joining node takes the slot over",
             list(&slot.addresses)

@@ -163,6 +163,7 @@ fn a_service_that_is_refused_is_not_dark() {
         retry_at: cluster.world.now,
         attempts: 1,
         content: 0,
+        reverted: false,
     };
     cluster.world.refuse(service, refusal);
     let (reason, message) = condition(&cluster, "Ready");

@@ -114,6 +114,11 @@ impl Cluster {
                 }
                 manifest
             }
+            Action::Patch(body) => {
+                let mut manifest = before.unwrap();
+                json_patch::merge(&mut manifest, &body.to_json());
+                manifest
+            }
             Action::ApplyStatus(body) => {
                 let mut manifest = before.unwrap();
                 for part in ["uid", "resourceVersion"] {
@@ -314,4 +319,61 @@ fn what_hangs_is_put_off_and_said() {
     cluster.settle();
     let message = condition(&cluster);
     assert!(!message.contains("there was no answer"), "{message}");
+}
+
+/// The time of a retirement is another one with each plan, and the write is the
+/// same all the same.
+#[test]
+fn a_refused_retirement_gets_rarer() {
+    let mut cluster = Cluster::new();
+    cluster.settle();
+    cluster.delete(reference(Kind::Node, "", "a"));
+    let (mut services, mut statuses) = (0, 0);
+    for _ in 0..120 {
+        for change in cluster.plan() {
+            if change.object.kind == Kind::Service {
+                services += 1;
+                cluster.view.answered(&change, refused(), cluster.now);
+            } else {
+                statuses += usize::from(change.stage == Stage::Report);
+                cluster.write(&change);
+            }
+        }
+        ask(&mut cluster);
+        cluster.now += SignedDuration::from_secs(1);
+    }
+    // Two load balancers, each with the whole write once and then its labels.
+    assert!((10..=20).contains(&services), "{services} writes in 120 s");
+    assert!((2..=6).contains(&statuses), "{statuses} statuses in 120 s");
+    cluster.now += LONGEST_BACKOFF;
+    cluster.settle();
+    assert!(cluster.at_home("a").iter().all(|name| {
+        let service = &cluster.objects[&reference(Kind::Service, "shop", name)];
+        service["metadata"]["annotations"][names::RETIRE_AT].is_string()
+    }));
+}
+
+/// A condition that has just changed has another time with each plan.
+#[test]
+fn a_refused_status_gets_rarer() {
+    let mut cluster = Cluster::new();
+    cluster.settle();
+    cluster.edit(&pool(), |pool| {
+        pool["spec"]["addresses"] = json!(["192.0.2.0/31"])
+    });
+    let of_kind = |c: &Change| c.object.kind == Kind::AddressPool;
+    let mut attempts = 0;
+    for _ in 0..120 {
+        for change in cluster.plan() {
+            if of_kind(&change) {
+                attempts += 1;
+                cluster.view.answered(&change, refused(), cluster.now);
+            } else {
+                cluster.write(&change);
+            }
+        }
+        ask(&mut cluster);
+        cluster.now += SignedDuration::from_secs(1);
+    }
+    assert!((5..=9).contains(&attempts), "{attempts} attempts in 120 s");
 }
