@@ -53,8 +53,32 @@ pub(super) fn judge(worlds: &Worlds, candidate: &Candidate) -> Vec<Draft> {
     if drafts.is_empty() {
         served(&name, &before, &after, old.is_some(), &mut drafts);
     }
+    if let Some(old) = old {
+        drafts.extend(other_class(&worlds.after, &name, old, pool));
+    }
     warnings(worlds, &name, pool, &after, &mut drafts);
     drafts
+}
+
+/// Those that exist keep their class, as a Service's cannot be changed.
+fn other_class(
+    world: &World,
+    name: &str,
+    old: &L2AddressPool,
+    new: &L2AddressPool,
+) -> Option<Draft> {
+    if old.spec.load_balancer_class == new.spec.load_balancer_class {
+        return None;
+    }
+    let children = world.children.values().flat_map(|slots| slots.values());
+    let keep = children.filter(|child| child.pool == name).count();
+    (keep > 0).then(|| {
+        let message = format!(
+            "the class of a Service cannot be changed: {keep} Services of this pool keep what they \
+             have until their L2LoadBalancers are made anew"
+        );
+        Draft::warning(Rule::Field, "spec.loadBalancerClass", message)
+    })
 }
 
 fn draft(problem: Problem) -> Draft {

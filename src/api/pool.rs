@@ -87,7 +87,7 @@ pub struct L2AddressPoolSpec {
     pub namespace_selector: Option<LabelSelector>,
 
     /// `loadBalancerClass` of the Services of load balancers that name none,
-    /// for a MetalLB that runs with `--lb-class`.
+    /// for a MetalLB that runs with `--lb-class`. Services that exist keep theirs.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 253))]
     pub load_balancer_class: String,
