@@ -27,12 +27,17 @@ pub use probe::{
     read_table as read_neighbours,
 };
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::plan::outlook::Outlook;
 use crate::plan::{self, Plan};
+use crate::selector::Selector;
 use crate::world::{World, observe_manifest};
 
 /// How bad a finding is.
@@ -146,6 +151,32 @@ impl<'a> Facts<'a> {
     fn now(&self) -> Timestamp {
         self.world.now
     }
+
+    /// Whether MetalLB, as it runs, cares for a Service.
+    fn is_metallbs(&self, service: &Value) -> bool {
+        let spec = &service["spec"];
+        let class = spec["loadBalancerClass"].as_str().unwrap_or_default();
+        let served = self.world.served_classes();
+        spec["type"].as_str().is_none_or(|t| t == "LoadBalancer")
+            && (served.is_empty() || served.contains(&class))
+    }
+
+    /// The nodes that one of these selectors selects, which are all where there
+    /// is none.
+    fn nodes_of(&self, selectors: &[LabelSelector]) -> Vec<&str> {
+        let selectors: Vec<Selector> = match selectors {
+            [] => vec![Selector::default()],
+            some => some
+                .iter()
+                .filter_map(|s| Selector::parse(Some(s)).ok())
+                .collect(),
+        };
+        let nodes = self.world.nodes.values();
+        nodes
+            .filter(|n| selectors.iter().any(|s| s.matches(&n.labels)))
+            .map(|n| n.name.as_str())
+            .collect()
+    }
 }
 
 /// Name of an object of the API.
@@ -160,6 +191,24 @@ fn title(object: &Value) -> String {
         Some(namespace) => format!("{kind} {namespace}/{}", name(object)),
         None => format!("{kind} {}", name(object)),
     }
+}
+
+/// The labels of an object of the API.
+fn labels(object: &Value) -> BTreeMap<String, String> {
+    let labels = object["metadata"]["labels"].as_object();
+    let labels = labels.into_iter().flatten();
+    labels
+        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+        .collect()
+}
+
+/// The addresses that a Service has.
+fn ingress(service: &Value) -> impl Iterator<Item = IpAddr> {
+    let ingress = service["status"]["loadBalancer"]["ingress"].as_array();
+    ingress
+        .into_iter()
+        .flatten()
+        .filter_map(|i| i["ip"].as_str()?.parse().ok())
 }
 
 /// What is found, family by family.
