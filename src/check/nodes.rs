@@ -34,7 +34,7 @@ pub(super) const RULES: &[(&str, &str)] = &[
     ),
     (
         "no-node-serves",
-        "no balancer node of an L2LoadBalancer can announce now",
+        "every balancer node of an L2LoadBalancer is in trouble, cordoned or drained",
     ),
     ("no-standby", "an L2LoadBalancer has one balancer node"),
     ("address-dark", "an address has no live announcer"),
@@ -51,17 +51,7 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Findings) {
             .collect();
         let about = format!("L2LoadBalancer {key}");
         if !able.is_empty() && able.iter().all(|(_, s)| *s != NodeState::Serving) {
-            let each: Vec<String> = able
-                .iter()
-                .map(|(n, s)| format!("{n} is {}", s.as_str()))
-                .collect();
-            found.add(
-                Severity::Error,
-                "no-node-serves",
-                &about,
-                format!("none of its balancer nodes serves: {}", each.join(", ")),
-                "repair, uncordon or undrain one (kubectl l2lb undrain NODE)",
-            );
+            nobody(facts, found, &about, &able);
         } else if let [(only, _)] = able.as_slice() {
             found.add(
                 Severity::Warning,
@@ -104,6 +94,88 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Findings) {
     }
 }
 
+/// No candidate serves. That is an error where none is able to; one that is but
+/// cordoned or drained keeps its addresses while nobody can take them over.
+fn nobody(facts: &Facts<'_>, found: &mut Findings, about: &str, able: &[&(String, NodeState)]) {
+    let silences = facts.world.capabilities.cordon_silences();
+    let is_cordoned = |name: &str| facts.world.nodes.get(name).is_some_and(|n| n.cordoned);
+    let is_well = |(name, state): &&&(String, NodeState)| {
+        matches!(state, NodeState::Cordoned | NodeState::Drained)
+            && !(silences && is_cordoned(name))
+    };
+    let each: Vec<String> = able
+        .iter()
+        .map(|(n, s)| format!("{n} is {}", s.as_str()))
+        .collect();
+    let each = each.join(", ");
+    let (severity, message) = match able.iter().filter(is_well).count() {
+        0 => (
+            Severity::Error,
+            format!("none of its balancer nodes serves: {each}"),
+        ),
+        _ => (
+            Severity::Warning,
+            format!(
+                "none of its balancer nodes serves: {each}; those that are but cordoned or drained \
+                 go on announcing, and no other stands by"
+            ),
+        ),
+    };
+    found.add(
+        severity,
+        "no-node-serves",
+        about,
+        message,
+        "repair, uncordon or undrain one (kubectl l2lb undrain NODE)",
+    );
+}
+
+/// Where the addresses are whose home a node is.
+fn whereabouts(facts: &Facts<'_>, node: &str) -> String {
+    let value = names::node_value(node);
+    let slots = facts.plan.load_balancers.values().flat_map(|p| &p.slots);
+    let (mut away, mut there, mut nowhere) = (0, 0, 0);
+    for slot in slots.filter(|s| s.home == value) {
+        let count = match slot.announced_by.as_deref().filter(|_| slot.live) {
+            None => &mut nowhere,
+            Some(by) if by == node => &mut there,
+            Some(_) => &mut away,
+        };
+        *count += slot.addresses.len();
+    }
+    let total = away + there + nowhere;
+    let are = |count: usize, one: &str, many: &str| match count {
+        0 => None,
+        1 => Some(format!("is {one}")),
+        _ => Some(format!("are {many}")),
+    };
+    let parts = [
+        (away, are(away, "with a standby", "with standbys")),
+        (there, are(there, "still there", "still there")),
+        (
+            nowhere,
+            are(nowhere, "announced by nobody", "announced by nobody"),
+        ),
+    ];
+    let parts: Vec<(usize, String)> = parts
+        .into_iter()
+        .filter_map(|(count, are)| Some((count, are?)))
+        .collect();
+    match parts.as_slice() {
+        [] => "it is home to no address".to_owned(),
+        [(1, is)] => format!("the address whose home it is {is}"),
+        [(_, are)] => format!("the {total} addresses whose home it is {are}"),
+        some => {
+            let each = some.iter().map(|(count, are)| format!("{count} {are}"));
+            let each: Vec<String> = each.collect();
+            format!(
+                "of the {total} addresses whose home it is, {}",
+                each.join(" and ")
+            )
+        }
+    }
+}
+
 /// Addresses that nobody announces although a node serves.
 fn dark(
     facts: &Facts<'_>,
@@ -141,7 +213,7 @@ fn say(
     let children = facts.world.children.values().flat_map(|s| s.values());
     let homes = children.filter(|c| c.home == value).count();
     let namespace = &facts.world.options.metallb_namespace;
-    let away = format!("the {homes} addresses whose home it is are with standbys");
+    let away = whereabouts(facts, node);
     let (severity, rule, message, remedy) = match state {
         NodeState::Serving => return,
         NodeState::NotReady => (
