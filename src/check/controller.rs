@@ -1,5 +1,7 @@
 //! Whether our controller works.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
@@ -141,11 +143,15 @@ fn behind(facts: &Facts<'_>, found: &mut Findings) {
         let seen = pool.status.as_ref().and_then(|s| s.observed_generation);
         Some((format!("L2AddressPool {name}"), &pool.metadata, seen))
     });
+    let changes = ["L2LoadBalancer", "L2AddressPool"].into_iter();
+    let changes = changes.flat_map(|kind| facts.of_kind(kind));
+    let changes: BTreeMap<String, Timestamp> = changes
+        .filter_map(|object| Some((title(object), changed(object)?)))
+        .collect();
     for (about, meta, seen) in load_balancers.chain(pools) {
-        let age = meta
-            .creation_timestamp
-            .as_ref()
-            .map(|t| facts.now().duration_since(t.0));
+        let created = meta.creation_timestamp.as_ref().map(|t| t.0);
+        let since = changes.get(&about).copied().max(created);
+        let age = since.map(|at| facts.now().duration_since(at));
         if seen == meta.generation || age.is_some_and(|age| age < PATIENCE) {
             continue;
         }
@@ -157,4 +163,14 @@ fn behind(facts: &Facts<'_>, found: &mut Findings) {
             "wait a moment; if it stays, look at the log of l2lb-controller",
         );
     }
+}
+
+/// When somebody wrote more of an object than its status last, where that is known.
+fn changed(object: &Value) -> Option<Timestamp> {
+    let entries = object["metadata"]["managedFields"].as_array()?;
+    let entries = entries
+        .iter()
+        .filter(|e| e["subresource"].as_str().is_none_or(str::is_empty));
+    let times = entries.filter_map(|e| e["time"].as_str()?.parse().ok());
+    times.max()
 }
