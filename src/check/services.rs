@@ -1,13 +1,17 @@
 //! Services: ours that have no address or no pod, and others in our way.
 
+mod asks;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use jiff::SignedDuration;
 use serde_json::Value;
 
-use super::{Facts, Findings, Severity, title};
+use super::{Facts, Findings, Severity, ingress, name, title};
+use crate::address::is_buggy;
 use crate::api::names;
+use crate::plan::neighbours::metallb_ranges;
 use crate::plan::pool::parse_spec;
 use crate::world::{Child, Key};
 
@@ -38,6 +42,18 @@ pub(super) const RULES: &[(&str, &str)] = &[
         "prefer-dual-stack",
         "a Service with PreferDualStack names one address, which MetalLB cannot allocate",
     ),
+    (
+        "address-of-another-family",
+        "a Service names addresses of other families than its own, which MetalLB refuses",
+    ),
+    (
+        "address-named-in-two-ways",
+        "a Service names addresses by annotation and by spec.loadBalancerIP, which MetalLB refuses",
+    ),
+    (
+        "address-outside-pool",
+        "a Service of somebody else has an address that no IPAddressPool has any more",
+    ),
 ];
 
 /// How long MetalLB may take to give a Service its address.
@@ -52,9 +68,8 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Findings) {
     }
     held(facts, found);
     for service in facts.of_kind("Service") {
-        let annotations = &service["metadata"]["annotations"];
-        prefixes(facts, found, service, annotations);
-        dual(found, service, annotations);
+        asks::check(facts, found, service);
+        outside(facts, found, service);
     }
 }
 
@@ -218,71 +233,48 @@ fn held(facts: &Facts<'_>, found: &mut Findings) {
     }
 }
 
-const NEW: &str = "metallb.io/";
-const OLD: &str = "metallb.universe.tf/";
-
-fn prefixes(facts: &Facts<'_>, found: &mut Findings, service: &Value, annotations: &Value) {
-    let has = |prefix: &str| {
-        let steering = ["address-pool", "loadBalancerIPs", "allow-shared-ip"];
-        steering
-            .iter()
-            .any(|key| annotations[format!("{prefix}{key}")].is_string())
-    };
-    // Ours carry both for as long as both may be read.
-    let labels = &service["metadata"]["labels"];
-    if labels[names::MANAGED_BY] == names::MANAGED_BY_VALUE {
-        return;
-    }
-    let new = facts.world.capabilities.new_annotations;
-    if has(NEW) && !has(OLD) && !new && facts.world.capabilities.installed {
-        found.add(
-            Severity::Warning,
-            "annotations-not-read",
-            title(service),
-            format!(
-                "its annotations have the prefix {NEW} alone, which MetalLB up to 0.14.8 does not \
-                 read: it gets any address of any pool"
-            ),
-            format!("write them with the prefix {OLD} as well, or upgrade MetalLB"),
-        );
-    }
-    if !has(OLD) {
-        return;
-    }
-    let message = if has(NEW) {
-        format!(
-            "it has annotations of both prefixes, {NEW} and {OLD}: MetalLB reads one of them, by its version"
-        )
-    } else if new {
-        format!(
-            "it has annotations of the old prefix {OLD}: MetalLB warns at each use, and a later one may not read them"
-        )
-    } else {
-        return;
-    };
-    let keep = if new { NEW } else { OLD };
-    found.add(
-        Severity::Warning,
-        "annotation-prefixes",
-        title(service),
-        message,
-        format!("keep those of {keep} alone"),
+/// An address that was taken out of a pool while a Service has it.
+fn outside(facts: &Facts<'_>, found: &mut Findings, service: &Value) {
+    let world = facts.world;
+    let meta = &service["metadata"];
+    let key = Key::new(
+        meta["namespace"].as_str().unwrap_or_default(),
+        name(service),
     );
-}
-
-fn dual(found: &mut Findings, service: &Value, annotations: &Value) {
-    let named = [names::METALLB_IPS, names::METALLB_OLD_IPS]
+    let allocated = [names::METALLB_ALLOCATED, names::METALLB_OLD_ALLOCATED];
+    let named = allocated
         .iter()
-        .find_map(|key| annotations[*key].as_str());
-    let one = named.is_some_and(|list| !list.contains(','));
-    if one && service["spec"]["ipFamilyPolicy"] == "PreferDualStack" {
-        found.add(
-            Severity::Warning,
-            "prefer-dual-stack",
-            title(service),
-            "ipFamilyPolicy is PreferDualStack and one address is named: on a dual-stack cluster \
-             MetalLB allocates none",
-            "use SingleStack, or RequireDualStack with an address of each family",
-        );
+        .find_map(|k| meta["annotations"][*k].as_str());
+    let Some(pool) = named.filter(|_| world.foreign_services.contains_key(&key)) else {
+        return;
+    };
+    // MetalLB asks every pool, not the one that gave the address. One that cannot
+    // be read is said elsewhere.
+    let has = |address: IpAddr| {
+        world.ip_address_pools.values().any(|stored| {
+            stored.valid().is_none_or(|pool| {
+                metallb_ranges(&pool.spec).contains(address)
+                    && !(pool.spec.avoid_buggy_ips == Some(true) && is_buggy(address))
+            })
+        })
+    };
+    let lost: Vec<String> = ingress(service)
+        .filter(|a| !has(*a))
+        .map(|a| a.to_string())
+        .collect();
+    if lost.is_empty() {
+        return;
     }
+    found.add(
+        Severity::Error,
+        "address-outside-pool",
+        title(service),
+        format!(
+            "it has {} from IPAddressPool {pool}, and no IPAddressPool has that any more: MetalLB \
+             takes it away, or refuses its whole configuration (0.13.12), and so does a speaker that \
+             announces it",
+            lost.join(" and ")
+        ),
+        format!("give it back to IPAddressPool {pool}, or let the Service have another address"),
+    );
 }
