@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+
 use super::parser::{self, STALE};
 use super::{Facts, Findings, Severity, title};
 use crate::address::{AddressRange, RangeSet};
 use crate::metallb::ServiceAllocation;
-use crate::plan::neighbours::metallb_ranges;
+use crate::plan::neighbours::{metallb_ranges, selects_pool};
 use crate::plan::pool::owned_pool;
 use crate::selector::Selector;
 
@@ -34,6 +36,10 @@ pub(super) const RULES: &[(&str, &str)] = &[
     (
         "pool-of-many-entries",
         "an IPAddressPool of somebody else has thousands of entries",
+    ),
+    (
+        "pool-without-advertisement",
+        "no advertisement is for an IPAddressPool of somebody else",
     ),
     (
         "legacy-address-pool",
@@ -72,6 +78,7 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Findings) {
         }
         if owned_pool(&pool.metadata).is_none() {
             foreign(facts, found, &about, &pool.spec.addresses, &ranges);
+            advertised(facts, found, (name, &about), &pool.metadata);
             if let Some(allocation) = &pool.spec.service_allocation {
                 allocated(facts, found, &about, allocation);
             }
@@ -88,6 +95,43 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Findings) {
             "write an IPAddressPool instead, and delete it",
         );
     }
+}
+
+/// Whether anything announces a pool. Without a speaker somebody else may do that.
+fn advertised(
+    facts: &Facts<'_>,
+    found: &mut Findings,
+    (name, about): (&str, &str),
+    metadata: &ObjectMeta,
+) {
+    let world = facts.world;
+    let labels = metadata.labels.clone().unwrap_or_default();
+    let selects = |by_name: &[String], by_label: &[LabelSelector]| {
+        selects_pool(by_name, by_label, name, &labels)
+    };
+    // What one that cannot be read is for is not known.
+    let l2 = world.l2_advertisements.values().any(|a| {
+        let spec = a.valid().map(|a| &a.spec);
+        spec.is_none_or(|s| selects(&s.ip_address_pools, &s.ip_address_pool_selectors))
+    });
+    let bgp = world.bgp_advertisements.values().any(|a| {
+        let spec = a.valid().map(|a| &a.spec);
+        spec.is_none_or(|s| selects(&s.ip_address_pools, &s.ip_address_pool_selectors))
+    });
+    if l2 || bgp || world.speakers.running().next().is_none() {
+        return;
+    }
+    found.add(
+        Severity::Warning,
+        "pool-without-advertisement",
+        about,
+        "no L2Advertisement and no BGPAdvertisement is for it: Services get addresses from it, and \
+         MetalLB announces none of them",
+        format!(
+            "write an L2Advertisement with spec.ipAddressPools [{name}], unless somebody else \
+             announces them"
+        ),
+    );
 }
 
 /// From how many entries on MetalLB is slowed down noticeably: 0.15 s for 3,000.
@@ -181,6 +225,14 @@ fn foreign(
     for text in addresses {
         if !different.insert(text.as_str()) {
             invalid(found, format!("spec.addresses has {text} twice"));
+            continue;
+        }
+        // Other than ours, its parser knows no single addresses.
+        if !text.contains('-') && text.parse::<ipnet::IpNet>().is_err() {
+            invalid(
+                found,
+                format!("spec.addresses has {text}, which is neither a CIDR nor a range"),
+            );
             continue;
         }
         match (
