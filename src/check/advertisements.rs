@@ -1,4 +1,6 @@
-//! L2Advertisements of others that reach into ours, or do nothing.
+//! Advertisements of others that reach into ours, do nothing, or are refused.
+
+mod reach;
 
 use std::collections::BTreeMap;
 
@@ -7,7 +9,6 @@ use super::{Facts, Findings, Severity};
 use crate::metallb::L2AdvertisementSpec;
 use crate::plan::neighbours::{conflicting_advertisement, shares_pool};
 use crate::plan::pool::{owned_pool, parse_spec};
-use crate::selector::Selector;
 
 pub(super) const RULES: &[(&str, &str)] = &[
     (
@@ -24,7 +25,11 @@ pub(super) const RULES: &[(&str, &str)] = &[
     ),
     (
         "advertisement-of-no-pool",
-        "an L2Advertisement names a pool that does not exist",
+        "an advertisement names or selects pools that do not exist",
+    ),
+    (
+        "advertisement-of-no-node",
+        "the nodeSelectors of an L2Advertisement match no node",
     ),
     (
         "advertisement-without-failover",
@@ -45,39 +50,21 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Findings) {
         };
         invalid(found, &about, wrong(&object.spec));
         reaches(facts, found, &about, &object.spec);
-        for pool in &object.spec.ip_address_pools {
-            if !world.ip_address_pools.contains_key(pool) {
-                found.add(
-                    Severity::Warning,
-                    "advertisement-of-no-pool",
-                    &about,
-                    format!("it names IPAddressPool {pool}, which does not exist; MetalLB ignores that silently"),
-                    "correct spec.ipAddressPools",
-                );
-            }
-        }
-        let nodes = selected(facts, &object.spec);
-        if let ([only], false) = (nodes.as_slice(), object.spec.node_selectors.is_empty()) {
-            found.add(
-                Severity::Info,
-                "advertisement-without-failover",
-                &about,
-                format!("node {only} is the only one that it lists: its addresses go dark with that node"),
-                "list standbys too; from MetalLB 0.16.2 on prefer the node with spec.preferredNodeSelectors",
-            );
-        }
+        let spec = &object.spec;
+        let selectors = &spec.ip_address_pool_selectors;
+        reach::pools(facts, found, &about, &spec.ip_address_pools, selectors);
+        reach::nodes(facts, found, (name, &about), spec);
     }
     for (name, stored) in &world.bgp_advertisements {
         let about = format!("BGPAdvertisement {name}");
-        let wrong = stored.valid().map(|object| {
-            let spec = &object.spec;
-            let pools = parser::twice("ipAddressPools", &spec.ip_address_pools);
-            let selectors = &spec.ip_address_pool_selectors;
-            let selectors = parser::selectors("ipAddressPoolSelectors", selectors);
-            pools.into_iter().chain(selectors).collect()
-        });
-        let wrong = wrong.unwrap_or_else(|| vec!["it cannot be read".to_owned()]);
-        invalid(found, &about, wrong);
+        let Some(object) = stored.valid() else {
+            invalid(found, &about, ["it cannot be read".to_owned()]);
+            continue;
+        };
+        let spec = &object.spec;
+        invalid(found, &about, super::bgp::parser::wrong(facts, spec));
+        let selectors = &spec.ip_address_pool_selectors;
+        reach::pools(facts, found, &about, &spec.ip_address_pools, selectors);
     }
     let mut outranked: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for (pool, stored) in &world.pools {
@@ -176,17 +163,4 @@ fn reaches(facts: &Facts<'_>, found: &mut Findings, about: &str, spec: &L2Advert
         ),
         "limit it to its own pools with spec.ipAddressPools",
     );
-}
-
-fn selected(facts: &Facts<'_>, spec: &L2AdvertisementSpec) -> Vec<String> {
-    let selectors: Vec<Selector> = spec
-        .node_selectors
-        .iter()
-        .filter_map(|s| Selector::parse(Some(s)).ok())
-        .collect();
-    let nodes = facts.world.nodes.values();
-    nodes
-        .filter(|n| selectors.iter().any(|s| s.matches(&n.labels)))
-        .map(|n| n.name.clone())
-        .collect()
 }

@@ -1,8 +1,14 @@
 //! BGPAdvertisements that make MetalLB refuse its whole configuration.
 
+mod pairs;
+pub(super) mod parser;
+
+use std::collections::BTreeMap;
+
+use super::parser::STALE;
 use super::{Facts, Findings, Severity};
-use crate::address::Family;
-use crate::metallb::BgpAdvertisementSpec;
+use crate::address::{AddressRange, Family};
+use crate::metallb::{BgpAdvertisementSpec, IpAddressPoolSpec};
 use crate::plan::neighbours::{bgp, metallb_ranges, selects_pool};
 use crate::plan::pool::{owned_pool, parse_spec};
 
@@ -14,6 +20,10 @@ pub(super) const RULES: &[(&str, &str)] = &[
     (
         "bgp-breaks-metallb",
         "a BGPAdvertisement is shorter than a pool of MetalLB's",
+    ),
+    (
+        "bgp-advertisements-conflict",
+        "two BGPAdvertisements announce a pool with different preferences",
     ),
     (
         "bgp-matches-ipv6",
@@ -47,31 +57,47 @@ pub(super) fn check(facts: &Facts<'_>, found: &mut Findings) {
         for (pool_name, pool) in &world.ip_address_pools {
             let Some(pool) = pool.valid() else { continue };
             let labels = pool.metadata.labels.clone().unwrap_or_default();
-            let selectors = &spec.ip_address_pool_selectors;
-            if owned_pool(&pool.metadata).is_some()
-                || !selects_pool(&spec.ip_address_pools, selectors, pool_name, &labels)
-            {
-                continue;
+            if owned_pool(&pool.metadata).is_none() && matches(spec, pool_name, &labels) {
+                lengths(found, (name, spec), (pool_name, &pool.spec));
             }
-            for range in metallb_ranges(&pool.spec).ranges() {
-                let length = match range.family() {
-                    Family::IPv4 => spec.aggregation_length.unwrap_or(32),
-                    Family::IPv6 => spec.aggregation_length_v6.unwrap_or(128),
-                };
-                if i64::from(length) < i64::from(range.shortest_prefix()) {
-                    found.add(
-                        Severity::Error,
-                        "bgp-breaks-metallb",
-                        format!("BGPAdvertisement {name}"),
-                        format!(
-                            "its aggregation length {length} is shorter than /{} of {range} in \
-                             IPAddressPool {pool_name}, so that MetalLB refuses its whole configuration",
-                            range.shortest_prefix()
-                        ),
-                        "raise the aggregation length, or limit the advertisement with spec.ipAddressPools",
-                    );
-                }
-            }
+        }
+    }
+    pairs::check(facts, found);
+}
+
+/// Whether a BGPAdvertisement is for a pool.
+fn matches(spec: &BgpAdvertisementSpec, pool: &str, labels: &BTreeMap<String, String>) -> bool {
+    let selectors = &spec.ip_address_pool_selectors;
+    selects_pool(&spec.ip_address_pools, selectors, pool, labels)
+}
+
+/// MetalLB compares with each entry by itself: two halves of a network are not
+/// the network.
+fn lengths(
+    found: &mut Findings,
+    (name, spec): (&str, &BgpAdvertisementSpec),
+    (pool_name, pool): (&str, &IpAddressPoolSpec),
+) {
+    for text in &pool.addresses {
+        let Ok(range) = AddressRange::parse_leniently(text) else {
+            continue;
+        };
+        let length = match range.family() {
+            Family::IPv4 => spec.aggregation_length.unwrap_or(32),
+            Family::IPv6 => spec.aggregation_length_v6.unwrap_or(128),
+        };
+        let shortest = range.shortest_prefix();
+        if i64::from(length) < i64::from(shortest) {
+            found.add(
+                Severity::Error,
+                "bgp-breaks-metallb",
+                format!("BGPAdvertisement {name}"),
+                format!(
+                    "its aggregation length {length} is shorter than /{shortest} of {text} in \
+                     IPAddressPool {pool_name}: {STALE}"
+                ),
+                "raise the aggregation length, or limit the advertisement with spec.ipAddressPools",
+            );
         }
     }
 }
@@ -94,10 +120,7 @@ fn ipv6(facts: &Facts<'_>, found: &mut Findings) {
             continue;
         }
         let labels = pool.metadata.labels.clone().unwrap_or_default();
-        let matches = |spec: &BgpAdvertisementSpec| {
-            let selectors = &spec.ip_address_pool_selectors;
-            selects_pool(&spec.ip_address_pools, selectors, pool_name, &labels)
-        };
+        let matches = |spec: &BgpAdvertisementSpec| matches(spec, pool_name, &labels);
         let all = world.bgp_advertisements.iter();
         let mut readable = all.filter_map(|(name, stored)| Some((name, &stored.valid()?.spec)));
         let ours = owned_pool(&pool.metadata).is_some();

@@ -23,7 +23,6 @@ fn repeated<T: PartialEq>(values: &[T]) -> Option<&T> {
 /// Everything wrong with a list of selectors.
 pub(super) fn selectors(field: &str, list: &[LabelSelector]) -> Vec<String> {
     let mut found = Vec::new();
-    // MetalLB sorts the values before it compares.
     let sorted: Vec<LabelSelector> = list.iter().map(sorted).collect();
     for selector in &sorted {
         found.extend(bad(field, selector));
@@ -56,9 +55,14 @@ pub(super) fn bad(field: &str, selector: &LabelSelector) -> Option<String> {
     Some(format!("spec.{field}: {error}"))
 }
 
+/// As MetalLB compares them: values sorted, and what is empty is as if it were
+/// not there.
 fn sorted(selector: &LabelSelector) -> LabelSelector {
     let mut selector = selector.clone();
+    selector.match_labels = selector.match_labels.filter(|l| !l.is_empty());
+    selector.match_expressions = selector.match_expressions.filter(|e| !e.is_empty());
     for expression in selector.match_expressions.iter_mut().flatten() {
+        expression.values = expression.values.take().filter(|v| !v.is_empty());
         if let Some(values) = &mut expression.values {
             values.sort_unstable();
         }
@@ -85,6 +89,8 @@ mod tests {
         assert!(of(json!([within(json!(["x", "y", "x"]))])).contains("value x of label a twice"));
         let (one, other) = (within(json!(["x", "y"])), within(json!(["y", "x"])));
         assert!(of(json!([one, other])).contains("a selector twice"));
+        let empty = json!([{"matchLabels": {}}, {"matchExpressions": []}]);
+        assert!(of(empty).contains("a selector twice"));
         let exists = json!({"key": "a", "operator": "Exists"});
         let both = json!([{"matchExpressions": [exists, exists]}]);
         assert!(of(both).contains("an expression on label a twice"));

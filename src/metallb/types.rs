@@ -107,7 +107,8 @@ pub struct PreferredNodeSelector {
     pub preference: LabelSelector,
 }
 
-/// Spec of a BGPAdvertisement, as far as it can spoil a pool of ours.
+/// Spec of a BGPAdvertisement, as far as it can spoil MetalLB's
+/// configuration.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "metallb.io",
@@ -135,6 +136,18 @@ pub struct BgpAdvertisementSpec {
         skip_serializing_if = "Vec::is_empty"
     )]
     pub ip_address_pool_selectors: Vec<LabelSelector>,
+    /// Nodes that announce.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub node_selectors: Vec<LabelSelector>,
+    /// Services that it is for (0.16 and later).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub service_selectors: Vec<LabelSelector>,
+    /// BGPPeers by name; all if none is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<String>,
+    /// BGP communities, or aliases of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub communities: Vec<String>,
     /// Prefix length of what is announced for IPv4; 32 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aggregation_length: Option<i32>,
@@ -145,4 +158,10 @@ pub struct BgpAdvertisementSpec {
         skip_serializing_if = "Option::is_none"
     )]
     pub aggregation_length_v6: Option<i32>,
+    /// BGP's local preference; 0 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_pref: Option<i64>,
+    /// How often the own number is put before the path (0.16.2 and later).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_path_prepend: Option<i64>,
 }
