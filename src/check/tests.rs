@@ -1,7 +1,10 @@
 //! Each rule, with a world that has it; the world that all of them begin
 //! with, testdata/cli/healthy, has none.
 
+mod advertisements;
 mod cases;
+mod nodes;
+mod services;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -50,6 +53,19 @@ fn remove(snapshot: &mut Snapshot, kind: &str, name: &str) {
     assert!(snapshot.objects.len() < before, "there is no {kind} {name}");
 }
 
+/// The findings of one rule, as severity, object and message.
+fn of(snapshot: &Snapshot, rule: &str) -> Vec<(Severity, String, String)> {
+    let found = check(snapshot).into_iter().filter(|f| f.rule == rule);
+    found.map(|f| (f.severity, f.object, f.message)).collect()
+}
+
+fn at_version(version: &str) -> Snapshot {
+    let mut snapshot = healthy();
+    let capabilities = Capabilities::of_version(version).unwrap();
+    snapshot.world.set_capabilities(capabilities);
+    snapshot
+}
+
 fn metallb(kind: &str, name: &str, spec: Value) -> Value {
     json!({"apiVersion": "metallb.io/v1beta1", "kind": kind,
         "metadata": {"name": name, "namespace": "metallb-system"}, "spec": spec})
@@ -67,6 +83,16 @@ fn child(snapshot: &Snapshot, name: &str) -> Value {
 fn foreign(annotations: Value, spec: Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Service",
         "metadata": {"name": "old", "namespace": "other", "annotations": annotations}, "spec": spec})
+}
+
+/// A Service of somebody else that has an address of IPAddressPool `other`.
+fn with_address(address: &str) -> Value {
+    let mut service = foreign(
+        json!({"metallb.io/ip-allocated-from-pool": "other"}),
+        json!({}),
+    );
+    service["status"]["loadBalancer"]["ingress"] = json!([{"ip": address}]);
+    service
 }
 
 fn load_balancer(name: &str, spec: Value) -> Value {
@@ -135,6 +161,12 @@ fn trap(s: &mut Snapshot, rule: &str) -> &'static str {
         "advertisement-outranks" => { s.add(metallb("L2Advertisement", "all", json!({"preferredNodeSelectors": [{"weight": 100, "preference": {"matchLabels": {"kubernetes.io/hostname": "node-2"}}}]}))).unwrap(); "L2Advertisement all" }
         "advertisement-of-no-pool" => { s.add(metallb("L2Advertisement", "typo", json!({"ipAddressPools": ["nope"]}))).unwrap(); "L2Advertisement typo" }
         "advertisement-without-failover" => { s.add(metallb("L2Advertisement", "one", json!({"ipAddressPools": ["x"], "nodeSelectors": [{"matchLabels": {"kubernetes.io/hostname": "node-4"}}]}))).unwrap(); "L2Advertisement one" }
+        "advertisement-of-no-node" => { s.add(metallb("L2Advertisement", "nowhere", json!({"ipAddressPools": ["x"], "nodeSelectors": [{"matchLabels": {"role": "typo"}}]}))).unwrap(); "L2Advertisement nowhere" }
+        "bgp-advertisements-conflict" => {
+            s.add(metallb("IPAddressPool", "other", json!({"addresses": ["198.18.5.0/30"]}))).unwrap();
+            for (name, preference) in [("a", 0), ("b", 100)] { s.add(metallb("BGPAdvertisement", name, json!({"ipAddressPools": ["other"], "localPref": preference}))).unwrap(); }
+            "BGPAdvertisement b"
+        }
         "bgp-breaks-pool" => { s.add(metallb("BGPAdvertisement", "all", json!({"aggregationLength": 24}))).unwrap(); "L2AddressPool edge" }
         "bgp-breaks-metallb" => {
             s.add(metallb("IPAddressPool", "other", json!({"addresses": ["198.18.5.0/30"]}))).unwrap();
@@ -212,6 +244,7 @@ fn trap(s: &mut Snapshot, rule: &str) -> &'static str {
         "metallb-pool-invalid" => { s.add(metallb("IPAddressPool", "other", json!({"addresses": []}))).unwrap(); "IPAddressPool other" }
         "metallb-pool-masked" => { s.add(metallb("IPAddressPool", "other", json!({"addresses": ["198.18.5.7/24"]}))).unwrap(); "IPAddressPool other" }
         "metallb-pool-holds-node" => { s.add(metallb("IPAddressPool", "other", json!({"addresses": ["192.0.2.0/28"]}))).unwrap(); "IPAddressPool other" }
+        "pool-without-advertisement" => { s.add(metallb("IPAddressPool", "other", json!({"addresses": ["198.18.5.0/30"]}))).unwrap(); "IPAddressPool other" }
         "legacy-address-pool" => { s.add(metallb("AddressPool", "old", json!({}))).unwrap(); "AddressPool metallb-system/old" }
         "service-without-address" => { let service = child(s, "web-0"); s.add(service).unwrap(); "Service shop/web-0" }
         "allocation-failed" => {
@@ -224,7 +257,10 @@ fn trap(s: &mut Snapshot, rule: &str) -> &'static str {
         "address-held-by-others" => { s.add(foreign(json!({}), json!({"externalIPs": ["203.0.113.25"]}))).unwrap(); "Service other/old" }
         "address-named-twice" => { s.add(foreign(json!({}), json!({"externalIPs": ["203.0.113.10"]}))).unwrap(); "Service other/old" }
         "annotation-prefixes" => { s.add(foreign(json!({"metallb.universe.tf/address-pool": "a", "metallb.io/address-pool": "a"}), json!({}))).unwrap(); "Service other/old" }
-        "prefer-dual-stack" => { s.add(foreign(json!({"metallb.io/loadBalancerIPs": "198.18.9.9"}), json!({"ipFamilyPolicy": "PreferDualStack"}))).unwrap(); "Service other/old" }
+        "prefer-dual-stack" => { s.add(foreign(json!({"metallb.io/loadBalancerIPs": "198.18.9.9"}), json!({"ipFamilyPolicy": "PreferDualStack", "clusterIPs": ["10.96.0.9", "fd00::9"]}))).unwrap(); "Service other/old" }
+        "address-of-another-family" => { s.add(foreign(json!({"metallb.io/loadBalancerIPs": "2001:db8:9::9"}), json!({"clusterIPs": ["10.96.0.9"]}))).unwrap(); "Service other/old" }
+        "address-named-in-two-ways" => { s.add(foreign(json!({"metallb.io/loadBalancerIPs": "198.18.9.9"}), json!({"loadBalancerIP": "198.18.9.9"}))).unwrap(); "Service other/old" }
+        "address-outside-pool" => { s.add(with_address("198.18.5.9")).unwrap(); "Service other/old" }
         "no-speaker-seen" => { remove(s, "Pod", ""); "MetalLB in namespace metallb-system" }
         "metallb-controller-missing" => { remove(s, "Pod", "controller-0"); "MetalLB in namespace metallb-system" }
         "metallb-versions-differ" => { edit(s, "Pod", "controller-0", |p| p["spec"]["containers"][0]["image"] = json!("controller:v0.16.1")); "MetalLB in namespace metallb-system" }
