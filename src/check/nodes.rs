@@ -130,12 +130,12 @@ fn nobody(facts: &Facts<'_>, found: &mut Findings, about: &str, able: &[&(String
     );
 }
 
-/// Where the addresses are whose home a node is.
+/// Where the addresses are whose home a node is, as far as MetalLB gave them out.
 fn whereabouts(facts: &Facts<'_>, node: &str) -> String {
     let value = names::node_value(node);
     let slots = facts.plan.load_balancers.values().flat_map(|p| &p.slots);
     let (mut away, mut there, mut nowhere) = (0, 0, 0);
-    for slot in slots.filter(|s| s.home == value) {
+    for slot in slots.filter(|s| s.home == value && s.allocated) {
         let count = match slot.announced_by.as_deref().filter(|_| slot.live) {
             None => &mut nowhere,
             Some(by) if by == node => &mut there,
