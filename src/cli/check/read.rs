@@ -120,7 +120,15 @@ fn usual(metallb: &str) -> Vec<Place<'_>> {
 /// A sentence that names what the planner needs and could not be listed.
 pub(super) async fn snapshot(cluster: &Cluster) -> Result<Snapshot, String> {
     let (world, objects) = cluster.world_and_objects().await?;
-    let kept = [Kind::Service, Kind::Node, Kind::ServiceL2Status].map(Kind::as_str);
+    let kept = [
+        Kind::Service,
+        Kind::Node,
+        Kind::ServiceL2Status,
+        // Their managed fields say when they were changed, which the world leaves out.
+        Kind::LoadBalancer,
+        Kind::AddressPool,
+    ]
+    .map(Kind::as_str);
     let mut snapshot = Snapshot {
         objects: objects
             .into_iter()
