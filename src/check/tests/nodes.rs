@@ -2,8 +2,11 @@
 
 use super::*;
 
+/// Changes of nodes, by their names.
+type Changes = [(&'static str, fn(&mut Value))];
+
 /// What is said of the load balancers and of nodes, with some nodes changed.
-fn with(version: &str, change: &[(&str, fn(&mut Value))]) -> Snapshot {
+fn with(version: &str, change: &Changes) -> Snapshot {
     let mut snapshot = at_version(version);
     for (node, change) in change {
         edit(&mut snapshot, "Node", node, change);
@@ -56,7 +59,7 @@ fn nodes_that_are_all_cordoned_or_drained_are_no_error() {
     );
     assert_eq!(worst(&none), [Severity::Error; 2]);
     // 0.14.9 announces nothing from a cordoned node.
-    let silent: &[(&str, fn(&mut Value))] = &[
+    let silent: &Changes = &[
         ("node-1", cordoned),
         ("node-2", cordoned),
         ("node-3", cordoned),
@@ -72,7 +75,7 @@ fn where_the_addresses_of_a_node_are_is_counted() {
         found.filter(|f| f.1 == about).map(|f| f.2).collect()
     };
     // web has an address there, api, where it has one, two.
-    let all: &[(&str, fn(&mut Value))] = &[
+    let all: &Changes = &[
         ("node-1", drained),
         ("node-2", drained),
         ("node-3", drained),

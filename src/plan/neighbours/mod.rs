@@ -52,7 +52,7 @@ fn takes(
         world.pools.contains_key(*other) && taken.iter().all(|(older, _)| older != other)
     });
     younger.find_map(|(other, spec)| {
-        let range = metallb_ranges(spec).overlap(&fresh)?;
+        let range = fresh.overlap(&metallb_ranges(spec))?;
         Some(format!(
             "{range} was in L2AddressPool {other} first: take it out of one of them"
         ))

@@ -128,7 +128,10 @@ impl Cluster {
                 manifest["status"] = body.to_json()["status"].clone();
                 manifest
             }
-            other => panic!("{other:?}"),
+            Action::Delete { .. } => {
+                self.objects.remove(&change.object);
+                return self.view.answered(change, Answer::Gone, self.now);
+            }
         };
         let observed = self.store(kind, manifest);
         let answer = Answer::Stored(Box::new(observed));

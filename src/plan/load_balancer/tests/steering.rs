@@ -66,6 +66,7 @@ fn a_service_that_is_refused_is_steered() {
 
         // Who fights for the pin is no reason to write it more often.
         let fought = Refusal {
+            content: 0,
             reverted: true,
             ..refusal
         };
