@@ -14,7 +14,7 @@ pub(crate) const RUN: &str = "/run/lab";
 pub const INNER_STATE: &str = "/run/lab/state";
 
 /// The administrator's kubeconfig, as seen inside a lab.
-pub(crate) const KUBECONFIG: &str = "/run/lab/kubeconfig";
+pub const KUBECONFIG: &str = "/run/lab/kubeconfig";
 
 /// The repository.
 #[must_use]
@@ -62,6 +62,7 @@ pub(crate) fn tool_dir(component: &str) -> PathBuf {
 }
 
 /// A program of a component, as seen inside a lab.
-pub(crate) fn tool(component: &str, program: &str) -> PathBuf {
+#[must_use]
+pub fn tool(component: &str, program: &str) -> PathBuf {
     tool_dir(component).join("bin").join(program)
 }
