@@ -145,6 +145,9 @@ fn overlaps(
     if let Some(message) = bgp::forbids_prefixes(world, name, &usable) {
         say(message);
     }
+    if let Some(message) = bgp::forbids_pairs(world, name, &usable) {
+        say(message);
+    }
     // Which mode MetalLB's BGP runs in, the webhook does not see; the planner does.
     if let Some(message) = bgp::forbids_ipv6(world, name, &usable) {
         drafts.push(Draft::warning(Rule::Overlap, field, message));

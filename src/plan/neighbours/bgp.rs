@@ -1,6 +1,8 @@
 //! BGPAdvertisements: those that would make MetalLB refuse its whole
 //! configuration if a pool of ours were there.
 
+pub(crate) mod pairs;
+
 use super::{pool_labels, selects_pool};
 use crate::address::{Family, RangeSet};
 use crate::api::{Reason, names};
@@ -14,7 +16,9 @@ pub(crate) fn judge(world: &World, name: &str, ranges: &RangeSet) -> Result<(), 
     if let (true, Some(message)) = (world.bgp_may_be_native(), forbids_ipv6(world, name, ranges)) {
         return refused(message);
     }
-    forbids_prefixes(world, name, ranges).map_or(Ok(()), refused)
+    forbids_prefixes(world, name, ranges)
+        .or_else(|| forbids_pairs(world, name, ranges))
+        .map_or(Ok(()), refused)
 }
 
 const REMEDY: &str = "limit that advertisement to its own pools with spec.ipAddressPools";
@@ -86,6 +90,22 @@ pub(crate) fn forbids_prefixes(world: &World, name: &str, ranges: &RangeSet) -> 
         })
 }
 
+/// Which two BGPAdvertisements cannot both announce these ranges.
+pub(crate) fn forbids_pairs(world: &World, name: &str, ranges: &RangeSet) -> Option<String> {
+    let matching = advertisements(world, name).filter(|(_, _, matches)| *matches);
+    let matching: Vec<_> = matching.map(|(other, spec, _)| (other, spec)).collect();
+    matching.iter().enumerate().find_map(|(at, (second, b))| {
+        matching[..at].iter().find_map(|(first, a)| {
+            let (field, of_a, of_b) = pairs::clash(world, a, b, ranges)?;
+            Some(format!(
+                "BGPAdvertisements {first} and {second} match this pool with {field} {of_a} and \
+                 {of_b} and have a node and a peer in common, and MetalLB refuses its whole \
+                 configuration then: {REMEDY}"
+            ))
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,5 +159,54 @@ mod tests {
             let said = judge(&world, "edge", &six);
             assert_eq!(said.is_err(), refused, "{said:?}");
         }
+    }
+
+    /// MetalLB has no use for them together until there is a pool for both.
+    #[test]
+    fn one_route_has_one_preference() {
+        let said = |specs: [Value; 2]| {
+            let mut world = World::default();
+            let mut observe = |value| world.observe(observe_manifest(value).unwrap().unwrap());
+            for node in ["a", "b"] {
+                observe(json!({"apiVersion": "v1", "kind": "Node",
+                    "metadata": {"name": node, "labels": {"rack": node}}}));
+            }
+            for (number, spec) in specs.iter().enumerate() {
+                observe(
+                    json!({"apiVersion": "metallb.io/v1beta1", "kind": "BGPAdvertisement",
+                    "metadata": {"name": format!("bgp-{number}")}, "spec": spec}),
+                );
+            }
+            let range = AddressRange::parse("192.0.2.0/28").unwrap();
+            let judged = judge(&world, "edge", &std::iter::once(range).collect());
+            judged.err().map(|(_, message)| message)
+        };
+        let with = |more: Value| {
+            let mut spec = json!({"localPref": 200});
+            let (into, more) = (spec.as_object_mut().unwrap(), more.as_object().unwrap());
+            into.extend(more.clone());
+            spec
+        };
+        let message = said([json!({}), with(json!({}))]).unwrap();
+        assert!(message.contains("localPref 0 and 200"), "{message}");
+        for other in [
+            json!({"localPref": 0}),
+            json!({"aggregationLength": 30}),
+            json!({"ipAddressPools": ["routed"]}),
+            json!({"serviceSelectors": [{"matchLabels": {"tier": "back"}}]}),
+        ] {
+            assert_eq!(said([json!({}), with(other.clone())]), None, "{other}");
+        }
+        let of = |rack: &str, peer: &str| {
+            with(json!({"peers": [peer], "nodeSelectors": [{"matchLabels": {"rack": rack}}]}))
+        };
+        let one = |rack: &str, peer: &str| {
+            let mut spec = of(rack, peer);
+            spec["localPref"] = json!(100);
+            spec
+        };
+        assert!(said([one("a", "x"), of("a", "x")]).is_some());
+        assert_eq!(said([one("a", "x"), of("b", "x")]), None);
+        assert_eq!(said([one("a", "x"), of("a", "y")]), None);
     }
 }
