@@ -245,7 +245,8 @@ fn outside(facts: &Facts<'_>, found: &mut Findings, service: &Value) {
     let named = allocated
         .iter()
         .find_map(|k| meta["annotations"][*k].as_str());
-    let Some(pool) = named.filter(|_| world.foreign_services.contains_key(&key)) else {
+    let is_anothers = world.foreign_services.contains_key(&key) && facts.is_metallbs(service);
+    let Some(pool) = named.filter(|_| is_anothers) else {
         return;
     };
     // MetalLB asks every pool, not the one that gave the address. One that cannot

@@ -122,16 +122,17 @@ fn failed(change: &Change, status: StatusCode, body: &[u8]) -> Answer {
     let creating = matches!(change.action, Action::Create(_));
     match status.as_u16() {
         404 if matches!(change.action, Action::Delete { .. }) => Answer::Gone,
+        // A webhook or a policy may give its refusal any code.
+        400..=599 if is_final(&message) => Answer::Refused(message),
         // The namespace or the definition is missing, as nothing else can be.
         404 if creating => Answer::Refused(message),
         404 => Answer::Outdated(message),
         409 if creating => taken(&change.object, &message),
         409 => Answer::Outdated(message),
-        // A webhook or a policy may give its refusal any code.
-        401 | 408 | 429 | 503 if !is_final(&message) => Answer::Unavailable(message),
+        401 | 408 | 429 | 503 => Answer::Unavailable(message),
         // Something between us and the API server.
         502 => Answer::Lost(message),
-        500..=599 if !is_final(&message) => Answer::Overdue(message),
+        500..=599 => Answer::Overdue(message),
         _ => Answer::Refused(message),
     }
 }
@@ -140,10 +141,13 @@ fn failed(change: &Change, status: StatusCode, body: &[u8]) -> Answer {
 /// does not answer or that denies it, a policy that does, and a stored object that
 /// does not fit its definition. Others may be a store that was slow.
 fn is_final(message: &str) -> bool {
+    // With what no name of an object has in it.
     let signs = [
-        "webhook",
-        "ValidatingAdmissionPolicy",
-        "failed to create typed",
+        "admission webhook \"",
+        "calling webhook \"",
+        "conversion webhook for ",
+        "AdmissionPolicy '",
+        "failed to create typed ",
     ];
     signs.iter().any(|sign| message.contains(sign))
 }

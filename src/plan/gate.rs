@@ -226,18 +226,7 @@ pub(crate) fn existing_families(
     let Some(child) = children.find(stays) else {
         return Vec::new();
     };
-    let spec = child.service.spec.as_ref();
-    let written = spec.and_then(|s| s.ip_families.as_ref());
-    let mut families: Vec<Family> = written
-        .into_iter()
-        .flatten()
-        .filter_map(|text| Family::BOTH.into_iter().find(|f| f.as_str() == text))
-        .collect();
-    if families.is_empty() {
-        families = child.addresses.iter().map(|a| Family::of(*a)).collect();
-    }
-    families.dedup();
-    families
+    child.families()
 }
 
 #[cfg(test)]

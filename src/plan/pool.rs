@@ -322,6 +322,7 @@ fn read_one(world: &World, pool: &L2AddressPool, taken: &mut Vec<(String, RangeS
     let ours = existing.is_some_and(|p| is_ours(p.metadata(), name));
     view.exists = ours;
 
+    let mut crowded = None;
     let refuse = |reason, message| Verdict::fails(ConditionType::Accepted, reason, message);
     match parse_spec(name, &pool.spec) {
         Err(message) => view.accepted = refuse(Reason::InvalidSpec, message),
@@ -329,12 +330,20 @@ fn read_one(world: &World, pool: &L2AddressPool, taken: &mut Vec<(String, RangeS
             view.ranges = parsed.usable;
             view.node_selector = parsed.nodes;
             view.namespace_selector = parsed.namespaces;
-            if let Err((reason, message)) =
-                neighbours::judge_pool(world, name, &parsed.all, &view.ranges, taken)
-            {
-                view.accepted = refuse(reason, message);
-            } else {
-                taken.push((name.to_owned(), parsed.all));
+            let judged = neighbours::judge_pool(world, name, &parsed.all, &view.ranges, taken);
+            let takes = neighbours::takes(world, name, &view.ranges, taken);
+            match (judged, takes) {
+                (Err((reason, message)), _) => view.accepted = refuse(reason, message),
+                (Ok(()), None) => taken.push((name.to_owned(), parsed.all)),
+                // One that serves goes on without them.
+                (Ok(()), Some((theirs, message))) if serves(world, name) => {
+                    view.ranges = view.ranges.minus(&theirs);
+                    taken.push((name.to_owned(), parsed.all.minus(&theirs)));
+                    crowded = Some(message);
+                }
+                (Ok(()), Some((_, message))) => {
+                    view.accepted = refuse(Reason::AddressOverlap, message);
+                }
             }
         }
     }
@@ -373,8 +382,20 @@ fn read_one(world: &World, pool: &L2AddressPool, taken: &mut Vec<(String, RangeS
             Reason::Refused,
             format!("{object} was refused: {}", refusal.message),
         );
+    } else if let Some(message) = crowded {
+        view.configured = match ours {
+            true => unconfigured(Reason::AddressOverlap, message),
+            // Each slot has a pool of its own, and none is left out.
+            false => Verdict::holds(ConditionType::Configured, message),
+        };
     }
     view
+}
+
+/// Whether MetalLB has anything of a pool.
+fn serves(world: &World, pool: &str) -> bool {
+    let mut pools = world.ip_address_pools.values();
+    pools.any(|stored| is_ours(stored.metadata(), pool))
 }
 
 /// The first refusal of one of the pool's MetalLB objects.

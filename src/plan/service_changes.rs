@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::load_balancer::earlier;
+use super::template::ServiceTemplate;
 use super::{Action, Body, Cause, Change, LoadBalancerPlan, Plan, Stage, needs, writing};
 use crate::api::{Reason, names};
 use crate::world::{Child, Key, Kind, ObjectRef, Stored, World};
@@ -87,8 +88,12 @@ pub(super) fn write_services(
     let mut as_wanted = None;
     for slot in plan.slots.iter().filter(|s| !waiting.contains(&s.number)) {
         let child = children.get(&slot.number).map(|c| &**c);
+        let narrow = child.filter(|_| slot.keeps_families).map(|child| {
+            Arc::new(ServiceTemplate::clone(template).with_families(&child.families()))
+        });
+        let template = narrow.as_ref().unwrap_or(template);
         let steers = child
-            .filter(|child| slot.keeps_families || cannot_be_written(world, child))
+            .filter(|child| cannot_be_written(world, child))
             .and_then(|child| template.steers(slot, child));
         let mut needs = Vec::new();
         let (cause, action, content) = match (child, steers) {
@@ -100,9 +105,8 @@ pub(super) fn write_services(
                 needs = needs::of_service(world, template, slot, Some(child));
                 (cause, Action::Patch(body), template.course(slot))
             }
-            (Some(_), None) if slot.keeps_families => continue,
             (Some(child), None) => {
-                let alike = as_wanted == Some(child.common);
+                let alike = as_wanted == Some(child.common) && narrow.is_none();
                 let difference = template.difference(slot, child, alike);
                 if alike && difference.is_none() {
                     continue;
@@ -122,7 +126,9 @@ pub(super) fn write_services(
                     needs = needs::of_service(world, template, slot, Some(child));
                     (cause, Action::Apply(body), template.content(slot))
                 } else {
-                    as_wanted = Some(child.common);
+                    if narrow.is_none() {
+                        as_wanted = Some(child.common);
+                    }
                     continue;
                 }
             }

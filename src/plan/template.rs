@@ -77,21 +77,12 @@ impl ServiceTemplate {
                 .then(|| wanted.load_balancer_source_ranges.clone()),
             session_affinity: wanted.session_affinity.clone(),
             session_affinity_config: wanted.session_affinity_config.clone(),
-            ip_families: Some(families.iter().map(|f| f.as_str().to_owned()).collect()),
-            ip_family_policy: Some(
-                if families.len() > 1 {
-                    "RequireDualStack"
-                } else {
-                    "SingleStack"
-                }
-                .to_owned(),
-            ),
             allocate_load_balancer_node_ports: Some(wanted.allocate_load_balancer_node_ports),
             publish_not_ready_addresses: wanted.publish_not_ready_addresses.then_some(true),
             load_balancer_class: (!class.is_empty()).then(|| class.to_owned()),
             ..ServiceSpec::default()
         };
-        let mut template = Self {
+        let template = Self {
             load_balancer: key.clone(),
             uid: load_balancer.metadata.uid.clone(),
             labels,
@@ -99,11 +90,21 @@ impl ServiceTemplate {
             spec,
             old_annotations,
         };
-        let digest = template.digest();
-        template
-            .annotations
-            .insert(names::TEMPLATE.to_owned(), digest);
-        template
+        template.with_families(families)
+    }
+
+    /// The same for Services of these families.
+    pub fn with_families(mut self, families: &[Family]) -> Self {
+        let policy = match families {
+            [_, _, ..] => "RequireDualStack",
+            _ => "SingleStack",
+        };
+        self.spec.ip_families = Some(families.iter().map(|f| f.as_str().to_owned()).collect());
+        self.spec.ip_family_policy = Some(policy.to_owned());
+        self.annotations.remove(names::TEMPLATE);
+        let digest = self.digest();
+        self.annotations.insert(names::TEMPLATE.to_owned(), digest);
+        self
     }
 
     /// The L2AddressPool of the children.
@@ -198,26 +199,38 @@ impl ServiceTemplate {
     pub fn course(&self, slot: &SlotPlan) -> u64 {
         let mut hasher = DefaultHasher::new();
         ("steering", &slot.home, &slot.pin, self.candidates()).hash(&mut hasher);
+        slot.retire_at.is_none().hash(&mut hasher);
         hasher.finish()
     }
 
     /// What takes the addresses of an existing Service to where they belong and
     /// leaves its spec as it is: a merge patch of the labels that MetalLB's
-    /// advertisements select by.
+    /// advertisements select by. A retirement is taken back by it, and not set:
+    /// what a patch has set, server-side apply would not take back.
     pub fn steering(&self, slot: &SlotPlan) -> Value {
-        json!({"metadata": {"labels": {
+        let mut metadata = json!({"labels": {
             names::HOME: slot.home,
             names::PIN: slot.pin,
             names::CANDIDATES: self.candidates(),
-        }}})
+        }});
+        if slot.retire_at.is_none() {
+            metadata["annotations"] = json!({names::RETIRE_AT: null});
+        }
+        json!({"metadata": metadata})
     }
 
     /// Why a Service must be steered, if it must.
     pub fn steers(&self, slot: &SlotPlan, child: &Child) -> Option<Cause> {
+        if let Some(cause) = turn(slot, child) {
+            return Some(cause);
+        }
         let labels = child.service.metadata.labels.as_ref();
         let candidates = labels.and_then(|l| l.get(names::CANDIDATES));
-        let same_set = candidates.is_some_and(|c| c == self.candidates());
-        turn(slot, child).or_else(|| (!same_set).then_some(Cause::Spec))
+        if candidates.is_none_or(|c| c != self.candidates()) {
+            return Some(Cause::Spec);
+        }
+        let comes_back = slot.retire_at.is_none() && child.retire_at.is_some();
+        comes_back.then_some(Cause::Retirement)
     }
 
     /// Why the Service that exists must be written again, if it must: every

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Service;
 
 use super::observe::owner_of;
 use super::{Key, ResourceVersion};
+use crate::address::Family;
 use crate::api::names;
 
 /// A child Service: one slot of a load balancer.
@@ -118,6 +119,22 @@ impl ForeignService {
 }
 
 impl Child {
+    /// The families of the Service, the primary one first.
+    pub fn families(&self) -> Vec<Family> {
+        let spec = self.service.spec.as_ref();
+        let written = spec.and_then(|s| s.ip_families.as_ref());
+        let mut families: Vec<Family> = written
+            .into_iter()
+            .flatten()
+            .filter_map(|text| Family::BOTH.into_iter().find(|f| f.as_str() == text))
+            .collect();
+        if families.is_empty() {
+            families = self.addresses.iter().map(|a| Family::of(*a)).collect();
+        }
+        families.dedup();
+        families
+    }
+
     /// Whether it is a slot of the load balancer with that UID, and not one that
     /// an earlier one of the same name has left.
     pub fn belongs_to(&self, uid: Option<&String>) -> bool {

@@ -76,7 +76,8 @@ impl Speaker {
             .or(status.and_then(|s| s.start_time.as_ref()))
             .map(|t| t.0);
         // By the node's own clock, which may be ahead.
-        let before = previous.and_then(|before| before.started);
+        let before = previous.filter(|before| before.running == running);
+        let before = before.and_then(|before| before.started);
         let started = started.map(|at| if at > now { before.unwrap_or(now) } else { at });
         let since = match previous {
             Some(before) if before.running == running => before.since.max(started),

@@ -182,6 +182,8 @@ async fn refusals_carry_the_servers_sentence() {
         // A webhook and a policy choose the code themselves.
         (429, "admission webhook \"x\" denied the request: slowly"),
         (503, "admission webhook \"x\" denied the request: closed"),
+        (409, "admission webhook \"x\" denied the request: twice"),
+        (404, "admission webhook \"x\" denied the request: nowhere"),
         (
             401,
             "ValidatingAdmissionPolicy 'x' with binding 'y' denied request: who",
@@ -210,6 +212,11 @@ async fn what_is_unclear_is_not_taken_for_a_refusal() {
     let message = "failed to create typed live object (shop/web-0): .spec.ports: expected list";
     let (answer, _) = once(Action::Apply(body().into()), 500, failure(500, message)).await;
     assert!(matches!(answer, Answer::Refused(_)), "{answer:?}");
+    // Of a Service with that name.
+    let message = "Operation cannot be fulfilled on services \"webhook-0\": the object has been \
+                   modified";
+    let (answer, _) = once(Action::Apply(body().into()), 409, failure(409, message)).await;
+    assert!(matches!(answer, Answer::Outdated(_)), "{answer:?}");
     let (answer, _) = once(Action::Create(body().into()), 429, failure(429, "too many")).await;
     assert!(matches!(answer, Answer::Unavailable(_)));
 }

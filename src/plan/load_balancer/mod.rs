@@ -344,9 +344,8 @@ fn finish(
 
 /// Whether one of the families is none of a Service's, as it is.
 fn is_new_to(child: &Child, families: &[Family]) -> bool {
-    let has = child.service.spec.as_ref();
-    let has = has.and_then(|spec| spec.ip_families.as_deref());
-    has.is_some_and(|has| families.iter().any(|f| has.iter().all(|h| h != f.as_str())))
+    let has = child.families();
+    !has.is_empty() && families.iter().any(|f| !has.contains(f))
 }
 
 /// The class of the Services of a load balancer; empty if they have none. A Service

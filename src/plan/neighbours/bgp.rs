@@ -92,6 +92,9 @@ pub(crate) fn forbids_prefixes(world: &World, name: &str, ranges: &RangeSet) -> 
 
 /// Which two BGPAdvertisements cannot both announce these ranges.
 pub(crate) fn forbids_pairs(world: &World, name: &str, ranges: &RangeSet) -> Option<String> {
+    if ranges.is_empty() {
+        return None;
+    }
     let matching = advertisements(world, name).filter(|(_, _, matches)| *matches);
     let matching: Vec<_> = matching.map(|(other, spec, _)| (other, spec)).collect();
     matching.iter().enumerate().find_map(|(at, (second, b))| {

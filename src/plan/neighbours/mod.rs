@@ -26,37 +26,52 @@ pub(super) fn judge_pool(
     usable: &RangeSet,
     taken: &[(String, RangeSet)],
 ) -> Result<(), (Reason, String)> {
-    let found = overlaps(world, name, all, usable, taken).into_iter().next();
-    if let Some(message) = found.or_else(|| takes(world, name, usable, taken)) {
+    if let Some(message) = overlaps(world, name, all, usable, taken).into_iter().next() {
         return Err((Reason::AddressOverlap, message));
     }
     bgp::judge(world, name, usable)
 }
 
-/// What a pool would take from a younger one of ours, as a sentence: the older
-/// one stands where two overlap, but not when it grows over what MetalLB has from
-/// the younger one already.
-fn takes(
+/// What a pool would take from younger ones of ours, and that as a sentence: the
+/// older one stands where two overlap, but it does not grow over what MetalLB has
+/// from a younger one already. `taken` are the older pools.
+pub(super) fn takes(
     world: &World,
     name: &str,
     usable: &RangeSet,
     taken: &[(String, RangeSet)],
-) -> Option<String> {
+) -> Option<(RangeSet, String)> {
     let pools = world.ip_address_pools.values().filter_map(Stored::valid);
     let pools = pools.filter_map(|pool| Some((owned_pool(&pool.metadata)?, &pool.spec)));
-    let (own, others): (Vec<_>, Vec<_>) = pools.partition(|(owner, _)| *owner == name);
-    let fresh = own.iter().fold(usable.clone(), |rest, (_, spec)| {
-        rest.minus(&metallb_ranges(spec))
+    let is_younger = |other: &str| {
+        other != name
+            && world.pools.contains_key(other)
+            && taken.iter().all(|(older, _)| older != other)
+    };
+    let theirs = pools.clone().filter(|(owner, _)| is_younger(owner));
+    let mut theirs = theirs.filter_map(|(owner, spec)| {
+        let has = metallb_ranges(spec);
+        usable.overlap(&has).map(|_| (owner, has))
     });
-    let mut younger = others.into_iter().filter(|(other, _)| {
-        world.pools.contains_key(*other) && taken.iter().all(|(older, _)| older != other)
-    });
-    younger.find_map(|(other, spec)| {
-        let range = fresh.overlap(&metallb_ranges(spec))?;
-        Some(format!(
-            "{range} was in L2AddressPool {other} first: take it out of one of them"
-        ))
-    })
+    let first = theirs.next()?;
+    // Nearly always there is none, and what the pool itself has is not asked for.
+    let own = pools.filter(|(owner, _)| *owner == name);
+    let own = own.flat_map(|(_, spec)| metallb_ranges(spec).ranges().to_vec());
+    let fresh = usable.minus(&own.collect());
+    let mut all = RangeSet::default();
+    let mut message = None;
+    for (other, has) in std::iter::once(first).chain(theirs) {
+        let Some(range) = fresh.overlap(&has) else {
+            continue;
+        };
+        all = all.plus(fresh.minus(&fresh.minus(&has)).ranges().iter().copied());
+        message = message.or_else(|| {
+            Some(format!(
+                "{range} was in L2AddressPool {other} first: take it out of one of them"
+            ))
+        });
+    }
+    message.map(|message| (all, message))
 }
 
 /// Everything that the addresses of a pool overlap, as sentences.

@@ -43,12 +43,16 @@ impl Scene {
         self.settle();
     }
 
-    /// Why a pool is accepted or not.
-    fn accepted(&self, pool: &str) -> (String, String) {
+    /// Reason and message of a pool's condition.
+    fn condition(&self, pool: &str, kind: &str) -> (String, String) {
         let pool = self.cluster.world.pools[pool].valid().unwrap();
         let conditions = &pool.status.as_ref().unwrap().conditions;
-        let accepted = conditions.iter().find(|c| c.type_ == "Accepted").unwrap();
-        (accepted.reason.clone(), accepted.message.clone())
+        let found = conditions.iter().find(|c| c.type_ == kind).unwrap();
+        (found.reason.clone(), found.message.clone())
+    }
+
+    fn accepted(&self, pool: &str) -> String {
+        self.condition(pool, "Accepted").0
     }
 
     /// The namespaces that MetalLB's pool names.
@@ -80,31 +84,49 @@ fn an_older_pool_does_not_grow_over_a_younger_one() {
             &of("192.0.2.30-192.0.2.40"),
         ),
     ]);
-    let web = Key::new("shop", "web");
-    scene.cluster.add_load_balancer(&web, "younger", &json!({}));
+    for pool in ["older", "younger"] {
+        let key = Key::new("shop", pool);
+        scene.cluster.add_load_balancer(&key, pool, &json!({}));
+    }
     scene.settle();
     scene.edit("older", |pool| {
         pool["spec"]["addresses"] = json!(["192.0.2.10-192.0.2.35"]);
     });
-    assert_eq!(scene.accepted("younger").0, "Ok");
-    let (reason, message) = scene.accepted("older");
+    // Both go on, and what was not in use elsewhere is there.
+    let (reason, message) = scene.condition("older", "Configured");
     assert_eq!(reason, "AddressOverlap");
     assert!(
         message.contains("192.0.2.30-192.0.2.40 was in L2AddressPool younger first"),
         "{message}"
     );
+    let name = names::ip_address_pool_name("older");
+    let given = scene.cluster.world.ip_address_pools[&name].valid().unwrap();
+    assert_eq!(given.spec.addresses, ["192.0.2.10-192.0.2.29"]);
+    scene.cluster.set_node("a", false, false);
+    scene.settle();
+    for pool in ["older", "younger"] {
+        assert_eq!(scene.accepted(pool), "Ok");
+        let children = &scene.cluster.world.children[&Key::new("shop", pool)];
+        assert!(children.values().all(|child| child.pin == "b"), "{pool}");
+    }
     assert_eq!(scene.cluster.rejected, Vec::<String>::new());
-    // Its share of what nobody has is its own again.
     scene.edit("older", |pool| {
         pool["spec"]["addresses"] = json!(["192.0.2.10-192.0.2.29"]);
     });
-    assert_eq!(scene.accepted("older").0, "Ok");
+    assert_eq!(scene.condition("older", "Configured").0, "Ok");
     // The younger one does not grow over the older one either.
     scene.edit("younger", |pool| {
         pool["spec"]["addresses"] = json!(["192.0.2.29-192.0.2.40"]);
     });
-    assert_eq!(scene.accepted("younger").0, "AddressOverlap");
-    assert_eq!(scene.accepted("older").0, "Ok");
+    assert_eq!(scene.accepted("younger"), "AddressOverlap");
+    assert_eq!(scene.accepted("older"), "Ok");
+    // One that MetalLB has nothing of waits.
+    let eldest = of("192.0.2.8-192.0.2.10");
+    let eldest = pool("eldest", "2025-01-01T00:00:00Z", &eldest);
+    scene.cluster.put(Kind::AddressPool, eldest).unwrap();
+    scene.settle();
+    assert_eq!(scene.accepted("eldest"), "AddressOverlap");
+    assert_eq!(scene.accepted("older"), "Ok");
 }
 
 /// Written by a newer release, for instance.

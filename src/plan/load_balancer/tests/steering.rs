@@ -108,6 +108,15 @@ fn without_an_address_of_the_second_family_the_first_stays() {
             scene.condition("AddressesAllocated").1,
             "AddressesExhausted"
         );
+        // What else the spec says is written.
+        edit(&mut scene, Kind::LoadBalancer, |lb| {
+            lb["spec"]["service"]["loadBalancerSourceRanges"] = json!(["192.0.2.0/24"]);
+        });
+        scene.after(1);
+        for number in before.keys() {
+            let ranges = &scene.service(*number)["spec"]["loadBalancerSourceRanges"];
+            assert_eq!(*ranges, json!(["192.0.2.0/24"]));
+        }
         // And those that wait go where they belong.
         let waiting = both.values().find(|slot| slot.2.len() == 1).unwrap();
         let home = waiting.0.clone();
@@ -149,4 +158,56 @@ fn a_pool_that_changes_its_class_leaves_its_services_alone() {
         scene.service(0)["spec"]["loadBalancerClass"],
         "edge.example/l2"
     );
+}
+
+/// One that waits for an address of the second family retires like any other, and
+/// its status is not written with each plan.
+#[test]
+fn without_an_address_of_the_second_family_a_slot_retires() {
+    let mut scene = Scene::new("0.16.2", 4, &json!({"retirementPeriod": "20s"}));
+    edit(&mut scene, Kind::AddressPool, |pool| {
+        pool["spec"]["addresses"] = json!(["203.0.113.0/26", "2001:db8::1/128"]);
+    });
+    edit(&mut scene, Kind::LoadBalancer, |lb| {
+        lb["spec"]["service"]["ipFamilyPolicy"] = json!("RequireDualStack");
+    });
+    scene.after(1);
+    let slots = scene.slots();
+    let waiting = slots.values().find(|slot| slot.2.len() == 1).unwrap();
+    let home = waiting.0.clone();
+    scene.cluster.remove_node(&home);
+    scene.after(1);
+    assert_eq!(scene.slots().len(), 4);
+    let written = |scene: &Scene| scene.cluster.writes[&Kind::LoadBalancer];
+    let before = written(&scene);
+    scene.after(1);
+    assert_eq!(written(&scene), before);
+    scene.after(30);
+    assert_eq!(scene.slots().len(), 3);
+}
+
+/// A retiring slot that another node inherits while its spec is refused.
+#[test]
+fn steering_takes_a_retirement_back() {
+    let mut scene = Scene::new("0.16.2", 3, &json!({"retirementPeriod": "1h"}));
+    let (number, _, _) = scene.slot_of("node-1");
+    scene.cluster.remove_node("node-1");
+    scene.after(1);
+    assert!(scene.service(number)["metadata"]["annotations"][names::RETIRE_AT].is_string());
+    let refusal = Refusal {
+        message: "spec.selector: Invalid value".to_owned(),
+        retry_at: scene.cluster.world.now + SignedDuration::from_mins(5),
+        attempts: 9,
+        content: 1,
+        reverted: false,
+    };
+    let object = service_of(&scene, number);
+    scene.cluster.world.refuse(object, refusal);
+    scene.cluster.add_node("node-9", &[]);
+    let change = change_of(&scene, number).unwrap();
+    assert!(matches!(change.action, Action::Patch(_)), "{change:?}");
+    scene.cluster.apply(&change);
+    let service = scene.service(number);
+    assert_eq!(service["metadata"]["labels"][names::HOME], "node-9");
+    assert!(service["metadata"]["annotations"][names::RETIRE_AT].is_null());
 }
