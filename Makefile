@@ -57,7 +57,7 @@ test: test-packages tools ## Everything that must pass: formatting, lints, licen
 	@echo "all tests passed"
 
 .PHONY: test-matrix
-test-matrix: test-packages tools ## The lab tests with every MetalLB from 0.13.12 on, and on an older Kubernetes
+test-matrix: test-packages tools ## The lab tests with every MetalLB from 0.13.12 on, on an older Kubernetes, and with cert-manager
 	hack/test-matrix.sh
 
 .PHONY: bench
