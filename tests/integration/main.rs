@@ -54,6 +54,7 @@ fn main() -> ExitCode {
             steady::what_goes_missing_returns,
         ),
         harness::trial("foreign_service", api(), refusals::foreign_service),
+        harness::trial("refused_services", api(), refusals::refused_services),
         harness::trial(
             "foreign_metallb_pool",
             api(),

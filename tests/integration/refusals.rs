@@ -7,11 +7,14 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{Namespace, ResourceQuota};
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams};
+use l2lb::api::names;
 use l2lb::metallb::IpAddressPool;
 use l2lb_lab::Lab;
 use serde_json::json;
 
-use crate::cluster::{Cluster, PATIENCE, ensure_same, identities, load_balancer, pool, slots_of};
+use crate::cluster::{
+    Cluster, PATIENCE, addresses, ensure_same, identities, label, load_balancer, pool, slots_of,
+};
 
 /// A Service of somebody else has the name of a slot: it stays untouched, the
 /// slot says so, and is served when the name is free.
@@ -94,7 +97,63 @@ spec: {selector: {app: theirs}, ports: [{port: 80}], externalIPs: [203.0.113.0, 
     Ok(())
 }
 
-/// The same with MetalLB's pool.
+/// The API server refuses what the load balancer's spec would make of its Services.
+/// They stay as they are, and their addresses go where they belong all the same.
+pub async fn refused_services(lab: Lab) -> Result<()> {
+    let cluster = Cluster::new(lab).await?;
+    cluster.nodes(["node-1", "node-2", "node-3"]).await?;
+    let _controller = cluster.controller()?;
+    cluster.pool("203.0.113.0/28").await?;
+    cluster.load_balancer("web").await?;
+    let before = cluster.slots("shop", "web", 3).await?;
+    cluster.announce("shop", "web").await?;
+    cluster.condition("shop", "web", "Ready", "Ok").await?;
+    let select = |app: &str| json!({"spec": {"service": {"selector": {"app": app}}}});
+    let load_balancers = cluster.load_balancers("shop");
+    cluster
+        .change(&load_balancers, "web", select("a b"))
+        .await?;
+    let condition = cluster
+        .condition("shop", "web", "AddressesAllocated", "Refused")
+        .await?;
+    ensure!(condition.message.contains("spec.selector"), "{condition:?}");
+
+    let (name, service) = before.iter().next().context("there is no Service")?;
+    let home = label(service, names::HOME);
+    cluster.set_ready(&home, false).await?;
+    let services = cluster.services("shop");
+    let moved = cluster
+        .until(&services, name, "another pin", |service| {
+            service.is_some_and(|s| label(s, names::PIN) != home)
+        })
+        .await?
+        .context("the Service is gone")?;
+    ensure!(
+        moved.spec.as_ref().and_then(|s| s.selector.as_ref())
+            == service.spec.as_ref().and_then(|s| s.selector.as_ref())
+            && addresses(&moved) == addresses(service),
+        "{service:?} became {moved:?}"
+    );
+    // Server-side apply takes up what a patch has written.
+    cluster.set_ready(&home, true).await?;
+    cluster
+        .change(&load_balancers, "web", select("new"))
+        .await?;
+    cluster
+        .until(&services, name, "the new selector, at home", |service| {
+            service.is_some_and(|s| {
+                let selector = s.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+                selector.is_some_and(|all| all["app"] == "new") && label(s, names::PIN) == home
+            })
+        })
+        .await?;
+    cluster
+        .condition("shop", "web", "AddressesAllocated", "Ok")
+        .await?;
+    Ok(())
+}
+
+/// A name that somebody else has, of MetalLB's pool.
 pub async fn foreign_metallb_pool(lab: Lab) -> Result<()> {
     let cluster = Cluster::new(lab).await?;
     cluster.nodes(["node-1", "node-2"]).await?;
