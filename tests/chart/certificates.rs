@@ -1,12 +1,12 @@
 //! The webhook's certificate by cert-manager itself: issued, injected, renewed
 //! and handed over, with nobody restarting anything.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use l2lb_lab::{Image, Lab, LabConfig, Process, Spec, place};
+use l2lb_lab::{Lab, LabConfig, Process, Spec, place};
 
+use crate::life;
 use crate::rights::NAMESPACE;
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -14,14 +14,8 @@ const SECRET: &str = "l2lb-webhook-tls";
 
 /// Nodes with MetalLB, cert-manager's programs, and ours as they were built.
 pub fn config() -> LabConfig {
-    let controller = PathBuf::from(env!("CARGO_BIN_EXE_l2lb-controller"));
-    let image = |name: &str| Image {
-        repository: name.to_owned(),
-        program: controller.with_file_name(name),
-        root: None,
-    };
     LabConfig {
-        images: vec![image("l2lb-controller"), image("l2lb-webhook")],
+        images: life::images(),
         tools: vec!["cert-manager".to_owned()],
         ..LabConfig::default()
     }

@@ -23,21 +23,26 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// The release's accounts.
 const ACCOUNTS: [&str; 3] = ["l2lb-controller", "l2lb-webhook", "l2lb-release-pools"];
 
-/// Nodes with MetalLB, and images that are the programs as they were built.
-pub fn config() -> LabConfig {
+/// Images that are the programs as they were built.
+pub fn images() -> Vec<Image> {
     let controller = PathBuf::from(env!("CARGO_BIN_EXE_l2lb-controller"));
     let image = |name: &str| Image {
         repository: name.to_owned(),
         program: controller.with_file_name(name),
         root: None,
     };
+    vec![image("l2lb-controller"), image("l2lb-webhook")]
+}
+
+/// Nodes with MetalLB.
+pub fn config() -> LabConfig {
     LabConfig {
         audit: true,
         audit_reads_of: ACCOUNTS
             .map(|account| format!("system:serviceaccount:{NAMESPACE}:{account}"))
             .to_vec(),
         admission_plugins: vec!["OwnerReferencesPermissionEnforcement".to_owned()],
-        images: vec![image("l2lb-controller"), image("l2lb-webhook")],
+        images: images(),
         ..LabConfig::default()
     }
 }
