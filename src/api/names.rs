@@ -55,6 +55,11 @@ pub const METALLB_IPS: &str = "metallb.io/loadBalancerIPs";
 pub const METALLB_OLD_POOL: &str = "metallb.universe.tf/address-pool";
 /// [`METALLB_IPS`] as MetalLB up to 0.14.8 reads it.
 pub const METALLB_OLD_IPS: &str = "metallb.universe.tf/loadBalancerIPs";
+/// By which Services share an address; MetalLB asks for one of them, whatever it says.
+pub const METALLB_SHARED: [&str; 2] = [
+    "metallb.io/allow-shared-ip",
+    "metallb.universe.tf/allow-shared-ip",
+];
 
 /// What MetalLB up to 0.14.8 notes on a Service: the pool that it allocated from.
 pub const METALLB_OLD_ALLOCATED: &str = "metallb.universe.tf/ip-allocated-from-pool";

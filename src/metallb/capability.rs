@@ -94,6 +94,13 @@ impl Capabilities {
         self.installed && self.preferred_nodes && self.service_selectors
     }
 
+    /// Whether a Service that shares its address is announced by nobody as soon as
+    /// one of the L2Advertisements for it has serviceSelectors (0.16.2 and later).
+    /// Source: `ShouldAnnounce` in MetalLB's `speaker/layer2_controller.go`.
+    pub fn mutes_shared(&self) -> bool {
+        self.can_prefer()
+    }
+
     /// Whether ServiceL2Status can be believed (0.16 and later). Before, a
     /// stand-in puts its label on the home's object; when the home is back, it
     /// leaves that label there, or the object is deleted and not made anew.

@@ -11,20 +11,16 @@ use crate::plan::neighbours::{metallb_ranges, selects_pool};
 use crate::plan::pool::owned_pool;
 use crate::selector::Selector;
 
-/// MetalLB asks only whether one of them is there.
-const SHARE: [&str; 2] = [
-    "metallb.io/allow-shared-ip",
-    "metallb.universe.tf/allow-shared-ip",
-];
-
 /// From 0.16.2 on no speaker announces a Service that shares its address as
 /// soon as one of the L2Advertisements for it has serviceSelectors: others
 /// without them do not help.
 pub(super) fn check(facts: &Facts<'_>, found: &mut Findings, service: &Value) {
     let world = facts.world;
     let annotations = &service["metadata"]["annotations"];
-    let shares = SHARE.iter().any(|key| annotations[*key].is_string());
-    if !shares || !world.capabilities.can_prefer() || !facts.is_metallbs(service) {
+    let shares = names::METALLB_SHARED
+        .iter()
+        .any(|key| annotations[*key].is_string());
+    if !shares || !world.capabilities.mutes_shared() || !facts.is_metallbs(service) {
         return;
     }
     let Some(pool) = pool_of(facts, service) else {

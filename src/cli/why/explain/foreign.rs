@@ -8,15 +8,10 @@ use serde::Serialize;
 
 use super::candidates::Election;
 use super::{Endpoints, Explanation, Known};
+use crate::api::names;
 use crate::metallb::election;
 use crate::plan::neighbours::metallb_ranges;
 use crate::world::{Key, World, ingress};
-
-/// The annotations by which Services share an address.
-const SHARES: [&str; 2] = [
-    "metallb.io/allow-shared-ip",
-    "metallb.universe.tf/allow-shared-ip",
-];
 
 /// A Service that is not one of l2lb.
 #[derive(Clone, Debug, Serialize)]
@@ -39,7 +34,8 @@ fn has(service: &Service, address: IpAddr) -> bool {
     ingress(service).any(|a| a == address)
 }
 
-fn key(service: &Service) -> Key {
+/// Its namespace and name.
+pub(in crate::cli::why) fn key(service: &Service) -> Key {
     let meta = &service.metadata;
     let namespace = meta.namespace.clone().unwrap_or_default();
     Key::new(namespace, meta.name.clone().unwrap_or_default())
@@ -145,8 +141,9 @@ impl Explanation {
     /// Source: `ShouldAnnounce` in MetalLB's `speaker/layer2_controller.go`.
     fn is_muted(&mut self, world: &World, service: &Service) -> bool {
         let annotations = service.metadata.annotations.as_ref();
-        let shares = annotations.is_some_and(|a| SHARES.iter().any(|key| a.contains_key(*key)));
-        if !shares || !world.capabilities.service_selectors {
+        let shares = annotations
+            .is_some_and(|a| names::METALLB_SHARED.iter().any(|key| a.contains_key(*key)));
+        if !shares || !world.capabilities.mutes_shared() {
             return false;
         }
         let selects = |name: &&String| {

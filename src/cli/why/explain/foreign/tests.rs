@@ -131,13 +131,14 @@ fn who_should_and_who_does_are_compared() {
 
 #[test]
 fn services_may_share_an_address() {
-    let shares = json!({"/metadata/annotations": {SHARES[0]: "key"}, "/metadata/labels": {}});
+    let shares =
+        json!({"/metadata/annotations": {names::METALLB_SHARED[0]: "key"}, "/metadata/labels": {}});
     let two = [service("mail", shares.clone()), service("web", shares)];
     let all = explained(&two, None, None);
     assert!(all.notes[0].contains("share this address"), "{all:?}");
     assert!(!all.remedies.iter().any(|r| r.contains("take it out")));
     // Not by an advertisement that selects Services.
-    let shares = json!({"/metadata/annotations": {SHARES[0]: "key"}});
+    let shares = json!({"/metadata/annotations": {names::METALLB_SHARED[0]: "key"}});
     let all = explained(&[service("mail", shares)], None, None);
     assert_eq!(all.should_announce, None);
     assert!(all.candidates.iter().all(|c| c.place.is_none()), "{all:?}");
