@@ -31,13 +31,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::plan::outlook::Outlook;
 use crate::plan::{self, Plan};
-use crate::selector::Selector;
 use crate::world::{World, observe_manifest};
 
 /// How bad a finding is.
@@ -159,23 +157,6 @@ impl<'a> Facts<'a> {
         let served = self.world.served_classes();
         spec["type"].as_str().is_none_or(|t| t == "LoadBalancer")
             && (served.is_empty() || served.contains(&class))
-    }
-
-    /// The nodes that one of these selectors selects, which are all where there
-    /// is none.
-    fn nodes_of(&self, selectors: &[LabelSelector]) -> Vec<&str> {
-        let selectors: Vec<Selector> = match selectors {
-            [] => vec![Selector::default()],
-            some => some
-                .iter()
-                .filter_map(|s| Selector::parse(Some(s)).ok())
-                .collect(),
-        };
-        let nodes = self.world.nodes.values();
-        nodes
-            .filter(|n| selectors.iter().any(|s| s.matches(&n.labels)))
-            .map(|n| n.name.as_str())
-            .collect()
     }
 }
 

@@ -12,7 +12,7 @@ use kube::{Client, Config};
 use crate::world::Options;
 #[cfg(test)]
 pub(super) use again::ANEW;
-pub(super) use again::{Kept, Nodes};
+pub(super) use again::{Kept, Nodes, within};
 pub(super) use read::{Unread, Unreadable, is_forbidden, kinds, list_all};
 
 /// Which cluster, and where its MetalLB is.

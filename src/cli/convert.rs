@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::Output;
 use super::lint::{place, schema};
+use super::merge::OF_SERVER;
 use crate::api::{L2LoadBalancer, names};
 use crate::manifest;
 use crate::plan::pool::Problem;
@@ -66,17 +67,6 @@ pub(super) fn run(args: &Args) -> Result<(), String> {
 
 /// Fields of metadata that are ours as they are.
 const KEPT: [&str; 3] = ["name", "namespace", "labels"];
-/// Fields of metadata that the cluster gives each object.
-const OF_CLUSTER: [&str; 8] = [
-    "uid",
-    "resourceVersion",
-    "generation",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "managedFields",
-    "selfLink",
-];
 /// What kubectl writes beside an object that it applies.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Fields of a port that both kinds have by the same name.
@@ -148,7 +138,7 @@ fn translate_metadata(old: &Value, notes: &mut Vec<String>) -> Map<String, Value
     for (field, value) in fields(old) {
         match field.as_str() {
             kept if KEPT.contains(&kept) => drop(metadata.insert(field.clone(), value.clone())),
-            given if OF_CLUSTER.contains(&given) => {}
+            given if OF_SERVER.contains(&given) => {}
             "annotations" => {
                 let keys = fields(value).map(|(key, _)| key.as_str());
                 let keys: Vec<&str> = keys.filter(|key| *key != LAST_APPLIED).collect();
@@ -252,7 +242,7 @@ fn ports_of(value: &Value, notes: &mut Vec<String>) -> Value {
 fn ensure_accepted(name: &str, object: &Value) -> Result<(), String> {
     let unknown = schema::unknown_fields(Kind::LoadBalancer, object).into_iter();
     let mut problems: Vec<String> = unknown
-        .map(|field| format!("{field}: there is no such field"))
+        .map(|field| format!("{field}: {}", schema::UNKNOWN))
         .collect();
     match L2LoadBalancer::deserialize(object) {
         Ok(read) => {

@@ -8,12 +8,14 @@ use crate::manifest::Manifest;
 use crate::world::{Kind, Observed, Stored, World, observe_manifest};
 
 /// What the API server writes into metadata, and nobody else.
-const OF_SERVER: [&str; 6] = [
+pub(super) const OF_SERVER: [&str; 8] = [
     "creationTimestamp",
     "deletionGracePeriodSeconds",
     "deletionTimestamp",
     "generation",
+    "managedFields",
     "resourceVersion",
+    "selfLink",
     "uid",
 ];
 /// What people and controllers write into metadata, each their own part.

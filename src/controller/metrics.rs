@@ -188,8 +188,8 @@ impl Metrics {
             .get_or_create(&[("verb", verb.to_owned())])
             .observe(took.as_secs_f64());
         // A patch of ports only prepares the move.
-        let prepares = matches!(&change.action, Action::Patch(body) if body.slot().is_none());
-        if done && !prepares && Cause::MOVES.contains(&change.cause) {
+        let moves = !matches!(change.action, Action::Patch(_)) || change.action.steers();
+        if done && moves && Cause::MOVES.contains(&change.cause) {
             self.pin_moves.get_or_create(&moved(change.cause)).inc();
         }
     }

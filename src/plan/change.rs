@@ -59,12 +59,7 @@ impl Body {
         slot: &SlotPlan,
         version: Option<String>,
     ) -> Self {
-        Self(Form::Service {
-            template: Arc::clone(template),
-            slot: Box::new(slot.clone()),
-            version,
-            steering: false,
-        })
+        Self::of_slot(template, slot, version, false)
     }
 
     /// The part of a slot's Service that says where it belongs, for the one
@@ -74,11 +69,20 @@ impl Body {
         slot: &SlotPlan,
         version: Option<String>,
     ) -> Self {
+        Self::of_slot(template, slot, version, true)
+    }
+
+    fn of_slot(
+        template: &Arc<ServiceTemplate>,
+        slot: &SlotPlan,
+        version: Option<String>,
+        steering: bool,
+    ) -> Self {
         Self(Form::Service {
             template: Arc::clone(template),
             slot: Box::new(slot.clone()),
             version,
-            steering: true,
+            steering,
         })
     }
 
@@ -152,6 +156,11 @@ impl Action {
             Self::Create(body) | Self::Apply(body) | Self::Patch(body) => body.slot(),
             Self::ApplyStatus(_) | Self::Delete { .. } => None,
         }
+    }
+
+    /// Whether it says where a Service belongs and leaves its spec as it is.
+    pub fn steers(&self) -> bool {
+        matches!(self, Self::Patch(_)) && self.slot().is_some()
     }
 
     /// One word for logs and metrics.

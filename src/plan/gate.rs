@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use super::claims;
 use super::environment::{CandidateSet, Environment, NodeIds};
-use super::load_balancer::{Served, is_slot_of};
+use super::load_balancer::{Served, first_slot};
 use super::pool::PoolView;
 use super::spec::{self, OwnSpec};
 use crate::address::Family;
 use crate::api::condition::Verdict;
 use crate::api::{ConditionType, L2LoadBalancer, Reason};
-use crate::world::{Child, Key, Stored, World};
+use crate::world::{Key, Stored, World};
 
 /// The answer.
 #[derive(Clone, Debug)]
@@ -221,12 +221,8 @@ pub(crate) fn existing_families(
     uid: Option<&String>,
     pool: &str,
 ) -> Vec<Family> {
-    let mut children = world.children.get(key).into_iter().flat_map(|c| c.values());
-    let stays = |c: &&Arc<Child>| !c.terminating && is_slot_of(world, c, uid, pool);
-    let Some(child) = children.find(stays) else {
-        return Vec::new();
-    };
-    child.families()
+    let first = first_slot(world, key, uid, pool);
+    first.map_or_else(Vec::new, |child| child.families())
 }
 
 #[cfg(test)]

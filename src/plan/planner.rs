@@ -16,8 +16,8 @@ use super::metallb_objects::InUse;
 use super::one::plan_load_balancer;
 use super::pool::{PoolView, is_ours};
 use super::{
-    Change, LoadBalancerPlan, Plan, PoolPlan, SlotPlan, Stage, dns, metallb_objects, pool_status,
-    service_changes,
+    Change, LoadBalancerPlan, Plan, PoolPlan, SlotPlan, Stage, claims, dns, metallb_objects,
+    pool_status, service_changes,
 };
 use crate::address::{AddressRange, RangeSet};
 use crate::api::{FamilyCount, names};
@@ -304,9 +304,9 @@ fn namespaces_with<'a>(
     view: &PoolView,
     unplanned: &[&'a Child],
 ) -> BTreeSet<&'a str> {
-    let Some(selector) = &view.namespace_selector else {
+    if view.namespace_selector.is_none() {
         return BTreeSet::new();
-    };
+    }
     let listed = world
         .ip_address_pools
         .get(&names::ip_address_pool_name(&view.name))
@@ -314,10 +314,10 @@ fn namespaces_with<'a>(
         .filter(|pool| is_ours(&pool.metadata, &view.name))
         .and_then(|pool| pool.spec.service_allocation.as_ref())
         .map_or(&[][..], |allocation| &allocation.namespaces);
-    let listed = listed.iter().map(String::as_str).filter(|name| {
-        let namespace = world.namespaces.get(*name);
-        namespace.is_some_and(|n| selector.matches(&n.labels))
-    });
+    let listed = listed
+        .iter()
+        .map(String::as_str)
+        .filter(|name| world.namespaces.contains_key(*name) && claims::admits(world, view, name));
     let planned = plan.load_balancers.iter().filter(|(_, planned)| {
         planned.pool.as_ref() == Some(&view.name) && !planned.slots.is_empty()
     });

@@ -5,9 +5,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use crate::api::names;
 use crate::check::{Facts, Findings, Severity, parser};
 use crate::metallb::L2AdvertisementSpec;
-use crate::plan::neighbours::selects_pool;
+use crate::plan::neighbours::{nodes_of, selects_pool};
 use crate::plan::pool::owned_pool;
 use crate::selector::Selector;
+use crate::world::Node;
 
 /// The pools that an advertisement is for, and which do not exist.
 pub(super) fn pools(
@@ -61,13 +62,14 @@ pub(super) fn nodes(
     if selectors.is_empty() || facts.world.nodes.is_empty() || selectors.iter().any(is_bad) {
         return;
     }
-    match facts.nodes_of(selectors).as_slice() {
+    let listed: Vec<&Node> = nodes_of(facts.world, selectors).collect();
+    match listed.as_slice() {
         [] => nobody(facts, found, (name, about), spec),
         [only] => found.add(
             Severity::Info,
             "advertisement-without-failover",
             about,
-            format!("node {only} is the only one that it lists: its addresses go dark with that node"),
+            format!("node {} is the only one that it lists: its addresses go dark with that node", only.name),
             "list standbys too; from MetalLB 0.16.2 on prefer the node with spec.preferredNodeSelectors",
         ),
         _ => (),
@@ -109,7 +111,7 @@ fn alone<'a>(facts: &Facts<'a>, name: &str, spec: &L2AdvertisementSpec) -> Vec<&
     let others = world.l2_advertisements.iter().filter(|(n, _)| *n != name);
     let others = others.filter_map(|(_, stored)| Some(&stored.valid()?.spec));
     let others: Vec<&L2AdvertisementSpec> = others
-        .filter(|s| !facts.nodes_of(&s.node_selectors).is_empty())
+        .filter(|s| nodes_of(world, &s.node_selectors).next().is_some())
         .collect();
     let bgp = world.bgp_advertisements.values().filter_map(|a| a.valid());
     let bgp: Vec<_> = bgp.map(|a| &a.spec).collect();

@@ -8,10 +8,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::read::{Freshness, Unreadable, observe};
-use super::{Cluster, is_forbidden};
+use super::{Cluster, Target, is_forbidden};
 use crate::api::names;
 use crate::controller::resource;
 use crate::world::{Kind, World};
@@ -75,6 +75,26 @@ impl<'a> Kept<'a> {
         }
         joined(&self.rest, what_moves(cluster, self.nodes).await?)
     }
+}
+
+/// Looks at a cluster, and if nobody answers in time, connects anew: the
+/// connection may lead to a machine that is gone.
+///
+/// # Errors
+/// That of the look, or that there was no answer.
+pub(in crate::cli) async fn within<T>(
+    limit: Duration,
+    cluster: &mut Cluster,
+    target: &Target,
+    look: impl AsyncFnOnce(&Cluster) -> Result<T, String>,
+) -> Result<T, String> {
+    if let Ok(answer) = timeout(limit, look(cluster)).await {
+        return answer;
+    }
+    if let Ok(anew) = target.connect().await {
+        *cluster = anew;
+    }
+    Err(format!("no answer within {} s", limit.as_secs()))
 }
 
 /// Whether an object changes while addresses move: nodes, load balancers, their

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
-use crate::cli::cluster::{Cluster, Kept, Nodes, Target};
+use crate::cli::cluster::{Cluster, Kept, Nodes, Target, within};
 use crate::world::World;
 
 /// How long is waited between two looks, at first and at last: most nodes are
@@ -102,15 +102,14 @@ impl<'a> Looks<'a> {
         } else {
             ANSWER.0
         };
-        let answer = timeout(limit, self.kept.again(&self.cluster)).await;
-        let Ok(answer) = answer else {
-            // Its connections may lead to a machine that is gone.
-            if let Ok(cluster) = self.target.connect().await {
-                self.cluster = cluster;
-            }
-            return Err(format!("no answer within {} s", limit.as_secs()));
-        };
-        answer
+        let Self {
+            target,
+            cluster,
+            kept,
+            ..
+        } = self;
+        let again = async |cluster: &Cluster| kept.again(cluster).await;
+        within(limit, cluster, target, again).await
     }
 }
 

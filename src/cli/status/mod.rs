@@ -9,9 +9,8 @@ use std::time::Duration;
 use crossterm::cursor::MoveTo;
 use crossterm::execute;
 use crossterm::terminal::{Clear, ClearType};
-use tokio::time::timeout;
 
-use super::cluster::{self, Cluster, Kept, Nodes, Target, Unread, Unreadable};
+use super::cluster::{self, Cluster, Kept, Nodes, Target, Unread, Unreadable, within};
 use super::output::{self, Format};
 use super::table::takes_colour;
 use crate::world::World;
@@ -214,7 +213,8 @@ async fn watch(
         // An API server may be away for a while.
         loop {
             tokio::time::sleep(Duration::from_secs(args.interval)).await;
-            let answer = look(&mut seen, &mut cluster, args, scope).await;
+            let again = async |cluster: &Cluster| seen.again(cluster, scope).await;
+            let answer = within(ANSWER, &mut cluster, &args.target, again).await;
             let is_well = answer.is_ok();
             if let Some(line) = trouble.news(answer.err()) {
                 eprintln!("{line}");
@@ -224,23 +224,6 @@ async fn watch(
             }
         }
     }
-}
-
-/// Looks again, and if nobody answers, connects anew: the connection may lead
-/// to a machine that is gone.
-async fn look(
-    seen: &mut Seen,
-    cluster: &mut Cluster,
-    args: &Args,
-    scope: &Scope,
-) -> Result<(), String> {
-    if let Ok(answer) = timeout(ANSWER, seen.again(cluster, scope)).await {
-        return answer;
-    }
-    if let Ok(anew) = args.target.connect().await {
-        *cluster = anew;
-    }
-    Err(format!("no answer within {} s", ANSWER.as_secs()))
 }
 
 /// What went wrong last time, which is said once.

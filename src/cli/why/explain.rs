@@ -21,7 +21,7 @@ use crate::world::{Child, Key, World};
 pub(super) use candidates::Candidate;
 use candidates::Election;
 use foreign::ForeignService;
-pub(super) use foreign::holder;
+pub(super) use foreign::{holder, key};
 pub(super) use whose::child_at;
 
 /// The nodes that have a serving pod of a Service; `None`: not known.

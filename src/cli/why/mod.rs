@@ -16,7 +16,7 @@ use super::cluster::{self, Cluster, Target};
 use super::output::Format;
 use super::table::{Cell, Tone, draw, takes_colour};
 use crate::world::{Key, World, serves};
-use explain::{Candidate, Endpoints, Explanation, Known, child_at, holder};
+use explain::{Candidate, Endpoints, Explanation, Known, child_at, holder, key};
 
 /// Ends an explanation of what is not as it should be.
 const DIFFERS: u8 = 3;
@@ -76,11 +76,7 @@ async fn known(cluster: &Cluster, world: &World, address: IpAddr) -> Result<Know
     }
     let subject = match child_at(world, address) {
         Some(child) => Some(child.key.clone()),
-        None => holder(&foreign, address).map(|service| {
-            let meta = service.metadata.clone();
-            let namespace = meta.namespace.unwrap_or_default();
-            Key::new(namespace, meta.name.unwrap_or_default())
-        }),
+        None => holder(&foreign, address).map(key),
     };
     let endpoints = match subject {
         Some(key) => endpoints(cluster, &key).await?,
@@ -268,8 +264,7 @@ fn advertisements(candidate: &Candidate) -> String {
 pub(super) fn of_snapshot(args: &Args, snapshot: &crate::check::Snapshot) -> String {
     let world = &snapshot.world;
     let of_somebody_else = |service: &Service| {
-        let meta = service.metadata.clone();
-        let key = Key::new(meta.namespace.unwrap(), meta.name.unwrap());
+        let key = key(service);
         world.child(&key).is_none() && world.holders(args.address).any(|k| *k == key)
     };
     let services = snapshot.objects.iter().filter(|o| o["kind"] == "Service");

@@ -83,9 +83,8 @@ impl View {
         let object = &change.object;
         // A Service is steered while its spec cannot be written, which that leaves
         // as it was.
-        let steers = matches!(&change.action, Action::Patch(body) if body.slot().is_some());
         let refusal = self.world.refusals.get(object);
-        if !steers || refusal.is_some_and(|r| r.content == change.content) {
+        if !change.action.steers() || refusal.is_some_and(|r| r.content == change.content) {
             self.world.clear_refusal(object);
             self.patience.refused.remove(object);
         }

@@ -153,6 +153,18 @@ pub(super) fn is_elsewhere(world: &World, child: &Child, pool: &str) -> bool {
     child.pool != pool && world.pools.contains_key(&child.pool)
 }
 
+/// The first of the slots that a load balancer with a UID and a pool has already,
+/// which says what all of them are and stay: their class, the first family.
+pub(super) fn first_slot<'a>(
+    world: &'a World,
+    key: &Key,
+    uid: Option<&String>,
+    pool: &str,
+) -> Option<&'a Arc<Child>> {
+    let mut children = world.children.get(key).into_iter().flat_map(|c| c.values());
+    children.find(|c| !c.terminating && is_slot_of(world, c, uid, pool))
+}
+
 /// Decides on the slots of a load balancer.
 pub(super) fn decide(
     world: &World,
@@ -352,12 +364,8 @@ fn is_new_to(child: &Child, families: &[Family]) -> bool {
 /// that exists keeps its own, as it cannot be changed, whatever the pool says now.
 pub(super) fn class<'a>(world: &'a World, served: &'a Served) -> &'a str {
     let uid = served.object.metadata.uid.as_ref();
-    let children = world.children.get(&served.key);
-    let stays = children
-        .into_iter()
-        .flat_map(|slots| slots.values())
-        .find(|c| !c.terminating && is_slot_of(world, c, uid, &served.pool.name));
-    if let Some(spec) = stays.and_then(|child| child.service.spec.as_ref()) {
+    let first = first_slot(world, &served.key, uid, &served.pool.name);
+    if let Some(spec) = first.and_then(|child| child.service.spec.as_ref()) {
         return spec.load_balancer_class.as_deref().unwrap_or_default();
     }
     let own = served.object.spec.service.load_balancer_class.as_deref();

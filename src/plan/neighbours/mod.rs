@@ -194,8 +194,25 @@ pub(crate) fn conflicting_advertisement(
         .map(|(name, _)| name.clone())
 }
 
+/// The nodes that one of an advertisement's selectors selects, which are all
+/// where there is none.
+pub(crate) fn nodes_of<'a>(
+    world: &'a World,
+    selectors: &[LabelSelector],
+) -> impl Iterator<Item = &'a Node> + use<'a> {
+    let selectors: Vec<Selector> = match selectors {
+        [] => vec![Selector::default()],
+        some => some
+            .iter()
+            .filter_map(|s| Selector::parse(Some(s)).ok())
+            .collect(),
+    };
+    let nodes = world.nodes.values();
+    nodes.filter(move |n| selectors.iter().any(|s| s.matches(&n.labels)))
+}
+
 /// What an advertisement adds to a node's weight.
-fn weight(spec: &L2AdvertisementSpec, node: &Node) -> i64 {
+pub(crate) fn weight(spec: &L2AdvertisementSpec, node: &Node) -> i64 {
     let selects = |selector: &LabelSelector| {
         Selector::parse(Some(selector)).is_ok_and(|s| s.matches(&node.labels))
     };
@@ -252,17 +269,8 @@ pub(crate) fn sharing_advertisement(world: &World, pool: &str) -> Option<Sharing
         if owned_pool(&advertisement.metadata).is_some() || !shares_pool(world, spec, pool) {
             continue;
         }
-        let eligible = world
-            .nodes
-            .values()
-            .filter(|n| !n.is_excluded() || !knows_label);
-        let selected = eligible.filter(|n| {
-            spec.node_selectors.is_empty()
-                || spec
-                    .node_selectors
-                    .iter()
-                    .any(|s| Selector::parse(Some(s)).is_ok_and(|s| s.matches(&n.labels)))
-        });
+        let selected =
+            nodes_of(world, &spec.node_selectors).filter(|n| !n.is_excluded() || !knows_label);
         let sharing = found.get_or_insert_with(|| Sharing {
             name: name.clone(),
             nodes: Vec::new(),

@@ -8,8 +8,8 @@ use super::Endpoints;
 use crate::api::names;
 use crate::metallb::election;
 use crate::plan::electorate::{self, Barred, Elector};
+use crate::plan::neighbours;
 use crate::plan::outlook::NodeState;
-use crate::selector::Selector;
 use crate::world::{Child, Node, Stored, World};
 
 /// A node's part.
@@ -130,12 +130,11 @@ fn weight(world: &World, advertisement: &str, node: &Node) -> i64 {
     let Some(read) = stored.and_then(Stored::valid) else {
         return 0;
     };
-    let preferences = read.spec.preferred_node_selectors.iter();
-    preferences
-        .filter(|_| world.capabilities.preferred_nodes)
-        .filter(|p| Selector::parse(Some(&p.preference)).is_ok_and(|s| s.matches(&node.labels)))
-        .map(|p| i64::from(p.weight))
-        .sum()
+    if world.capabilities.preferred_nodes {
+        neighbours::weight(&read.spec, node)
+    } else {
+        0
+    }
 }
 
 /// What the planner makes of a node that MetalLB may elect.

@@ -23,13 +23,12 @@ pub(super) fn whose(world: &World, outlook: &Outlook, address: IpAddr) -> Vec<St
     let by_others = held && child_at(world, address).is_none();
     for holder in world.holders(address) {
         found.push(match world.child(holder) {
-            Some(child) => {
-                let lb = holder.name.rsplit_once('-').map_or("", |(name, _)| name);
-                format!(
-                    "slot {} of L2LoadBalancer {}/{lb}, from L2AddressPool {} (Service {holder})",
-                    child.slot, holder.namespace, child.pool
-                )
-            }
+            Some(child) => format!(
+                "slot {} of L2LoadBalancer {}, from L2AddressPool {} (Service {holder})",
+                child.slot,
+                child.load_balancer(),
+                child.pool
+            ),
             None => format!("Service {holder}, which is not one of l2lb"),
         });
     }

@@ -3,11 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-
 use crate::address::{Family, RangeSet};
 use crate::metallb::BgpAdvertisementSpec;
-use crate::selector::Selector;
+use crate::plan::neighbours::nodes_of;
 use crate::world::World;
 
 /// A field, and what the one and the other say there.
@@ -57,21 +55,8 @@ fn meet(
         || b.peers.is_empty()
         || a.peers.iter().any(|peer| b.peers.contains(peer));
     same_length && share_peer && {
-        let nodes = nodes_of(world, &a.node_selectors);
-        let mut others = nodes_of(world, &b.node_selectors).into_iter();
-        others.any(|node| nodes.contains(node))
+        let nodes = nodes_of(world, &a.node_selectors).map(|node| &*node.name);
+        let nodes: BTreeSet<&str> = nodes.collect();
+        nodes_of(world, &b.node_selectors).any(|node| nodes.contains(&*node.name))
     }
-}
-
-/// The nodes of an advertisement: all, when it names none.
-fn nodes_of<'a>(world: &'a World, selectors: &[LabelSelector]) -> BTreeSet<&'a str> {
-    let selectors: Vec<Selector> = selectors
-        .iter()
-        .filter_map(|s| Selector::parse(Some(s)).ok())
-        .collect();
-    let nodes = world.nodes.values();
-    nodes
-        .filter(|n| selectors.is_empty() || selectors.iter().any(|s| s.matches(&n.labels)))
-        .map(|n| n.name.as_str())
-        .collect()
 }
